@@ -1,0 +1,444 @@
+"""The estimator: scikit-learn's face of an autoencoder."""
+
+import contextlib
+import copy
+import math
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.model_selection import ShuffleSplit
+from sklearn.utils import check_array, check_random_state, gen_batches
+from sklearn.utils.validation import check_is_fitted, validate_data
+from skorch.dataset import ValidSplit
+from torch import nn
+from torch.optim import Optimizer
+
+from skae._axes import principal_axes, turned, unturned
+from skae._callbacks import DivergenceGuard, EarlyStopping, ProgressBar
+from skae._compat import Interval, StrOptions, fit_context
+from skae._initialization import (
+    checked_output,
+    data_units,
+    network,
+    principal_components,
+    with_linear_skip,
+)
+from skae._net import ReconstructionNet
+from skae._torch import inference_dtype, resolve_device, seeded
+from skae.losses import SquaredError
+from skae.modules import ACTIVATIONS, Autoencoder, Logistic
+from skae.penalties import L2, Penalty
+
+# Nesterov's momentum as in scikit-learn's networks.
+_OPTIMIZERS = {
+    "adam": (torch.optim.Adam, {"fused": True}),
+    "adamw": (torch.optim.AdamW, {"fused": True}),
+    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    "rmsprop": (torch.optim.RMSprop, {}),
+}
+_PENALTIES = {"l2": L2}
+
+# How many rows are mapped at a time: enough to fill the cores, few enough to stay in cache.
+_CHUNK_ROWS = 4096
+
+
+@contextlib.contextmanager
+def _all_or_nothing(estimator):
+    """Give an estimator its attributes back if the block that sets them raises."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Nonlinear dimensionality reduction with an autoencoder that starts at PCA."""
+
+    _parameter_constraints: dict = {
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+        ],
+        "hidden_layer_sizes": ["array-like"],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "output_activation": [StrOptions({"identity", "logistic"})],
+        "linear_skip": ["boolean"],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "encoder": [callable, None],
+        "decoder": [callable, None],
+        "init": [StrOptions({"pca", "random"})],
+        "penalty": [StrOptions(set(_PENALTIES)), Penalty, None],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "optimizer": [StrOptions(set(_OPTIMIZERS)), type],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "average": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "callbacks": [list, tuple, None],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components=2,
+        *,
+        hidden_layer_sizes=(128,),
+        activation="gelu",
+        output_activation="identity",
+        linear_skip=True,
+        dropout=0.0,
+        encoder=None,
+        decoder=None,
+        init="pca",
+        penalty="l2",
+        alpha=1e-4,
+        optimizer="adam",
+        learning_rate_init=4e-3,
+        batch_size="auto",
+        max_iter=200,
+        average=True,
+        early_stopping=True,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        callbacks=None,
+        device="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.output_activation = output_activation
+        self.linear_skip = linear_skip
+        self.dropout = dropout
+        self.encoder = encoder
+        self.decoder = decoder
+        self.init = init
+        self.penalty = penalty
+        self.alpha = alpha
+        self.optimizer = optimizer
+        self.learning_rate_init = learning_rate_init
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.average = average
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @property
+    def encoder_(self):
+        """nn.Module : The fitted encoder."""
+        return self.net_.module_.encoder
+
+    @property
+    def decoder_(self):
+        return self.net_.module_.decoder
+
+    @property
+    def device_(self):
+        return torch.device(self.net_.device)
+
+    @property
+    def _n_features_out(self):
+        return self.n_components_
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        with _all_or_nothing(self):
+            X = validate_data(
+                self,
+                X,
+                reset=not self._continues(),
+                dtype=[np.float64, np.float32],
+                ensure_min_samples=2,
+            )
+            self._fit(X)
+        return self
+
+    def transform(self, X):
+        X = self._validated(X)
+        encoder = self._module(X.dtype).encoder
+        return self._map(lambda rows: encoder(self._to_units(rows)) * self.scale_, X)
+
+    def inverse_transform(self, X):
+        check_is_fitted(self)
+        X = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+        if X.shape[1] != self.n_components_:
+            raise ValueError(
+                f"X must have as many columns as the code, n_components_={self.n_components_},"
+                f" got {X.shape[1]}; pass what transform returned."
+            )
+        decoder = self._module(X.dtype).decoder
+        return self._map(
+            lambda codes: self._from_units(decoder(self._tensor(codes) / self.scale_)), X
+        )
+
+    def reconstruct(self, X):
+        X = self._validated(X)
+        module = self._module(X.dtype)
+        return self._map(lambda rows: self._from_units(module(self._to_units(rows))), X)
+
+    def score_samples(self, X):
+        return -self.scale_ * np.sqrt(self._squares(self._validated(X))[:, 0])
+
+    def score(self, X, y=None):
+        return _r2(*self._squares(self._validated(X)).sum(axis=0, dtype=np.float64))
+
+    # --------------------------------------------------------------------- from array to array
+
+    def _validated(self, X):
+        check_is_fitted(self)
+        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+
+    def _map(self, function, X):
+        """Apply a function of some rows, giving a tensor, to all of them."""
+        with torch.inference_mode():
+            parts = [function(X[rows]).cpu().numpy() for rows in gen_batches(len(X), _CHUNK_ROWS)]
+        return np.concatenate(parts).astype(X.dtype, copy=False)
+
+    def _module(self, dtype):
+        """Return the networks in the precision in which arrays of a dtype are mapped."""
+        if inference_dtype(dtype, self.device_) is torch.float64:
+            return copy.deepcopy(self.net_.module_).double()
+        return self.net_.module_
+
+    def _tensor(self, rows, device=None):
+        device = self.device_ if device is None else device
+        # a copy, always: rows are the caller's, and may be read-only
+        return torch.tensor(rows, dtype=inference_dtype(rows.dtype, device), device=device)
+
+    def _to_units(self, rows, device=None):
+        mean = self._tensor(self.mean_.astype(rows.dtype), device)
+        units = self._tensor(rows, device).sub_(mean).div_(self.scale_)
+        # Beyond any data, and small enough that no sum of squares is infinite in float32: finite
+        # rows have finite codes.
+        return units.clamp_(-1e15, 1e15)
+
+    def _from_units(self, units):
+        mean = torch.as_tensor(self.mean_, dtype=units.dtype, device=units.device)
+        return units.mul(self.scale_).add_(mean)
+
+    def _squares(self, X):
+        """Return ‖x − x̂‖² and ‖x − mean_‖² of each row, in units of ``scale_`` squared."""
+        module = self._module(X.dtype)
+
+        def squares(rows):
+            rows = self._to_units(rows)
+            return torch.stack([_row_squares(module(rows) - rows), _row_squares(rows)], dim=1)
+
+        return self._map(squares, X)
+
+    # --------------------------------------------------------------------------------- fitting
+
+    def _continues(self):
+        return self.warm_start and hasattr(self, "net_")
+
+    def _fit(self, X):
+        continues = self._continues()
+        self._check_parameters(*X.shape)
+        device = resolve_device(self.device)
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        with seeded(seed, device):
+            if not continues:
+                self.mean_, self.scale_ = data_units(X)
+            data = self._training_data(X, device)
+            if continues:
+                module = unturned(copy.deepcopy(self.net_.module_))
+            else:
+                module = self._start(X, data)
+            net = self._make_net(module, len(X), device, seed)
+            net.fit(data)
+        self._read_training(net)
+        at_pca = self.init == "pca" and not continues and self.best_iter_ == 0
+        self._settle(net, data, at_pca)
+
+    def _check_parameters(self, n_samples, n_features):
+        """Refuse what does not fit together or does not fit the data."""
+        if self.init == "pca" and not self.linear_skip:
+            raise ValueError(
+                "init='pca' must come with linear_skip=True, the path that can be PCA, got"
+                " linear_skip=False; set init='random' for a network without it."
+            )
+        if self.output_activation == "logistic" and self.linear_skip:
+            raise ValueError(
+                "output_activation='logistic' must come with linear_skip=False, as nothing is"
+                " linear behind a logistic, got linear_skip=True; set linear_skip=False and"
+                " init='random'."
+            )
+        largest = min(n_samples, n_features)
+        if self.init == "pca" and self.n_components > largest:
+            raise ValueError(
+                f"n_components must be at most min(n_samples, n_features)={largest} with"
+                f" init='pca', got {self.n_components}; set linear_skip=False and init='random'"
+                " for a code wider than that."
+            )
+        if self._continues() and self.n_components >= 1 and self.n_components != self.n_components_:
+            raise ValueError(
+                f"n_components must stay as it was, {self.n_components_}, where warm_start=True"
+                f" goes on from an earlier fit, got {self.n_components}; set warm_start=False to"
+                " start anew."
+            )
+        if isinstance(self.optimizer, type) and not issubclass(self.optimizer, Optimizer):
+            raise ValueError(
+                "optimizer must be a subclass of torch.optim.Optimizer where it is a class, got"
+                f" {self.optimizer.__name__}; or use one of {sorted(_OPTIMIZERS)}."
+            )
+        self._hidden_widths()
+
+    def _hidden_widths(self):
+        widths = np.atleast_1d(self.hidden_layer_sizes).tolist()
+        if not all(isinstance(width, Integral) and width > 0 for width in widths):
+            raise ValueError(
+                "hidden_layer_sizes must hold integers of at least 1, got"
+                f" {self.hidden_layer_sizes}."
+            )
+        return widths
+
+    def _training_data(self, X, device):
+        """Return the rows as the networks see them: one float32 tensor on the device."""
+        data = torch.empty(X.shape, dtype=torch.float32, device=device)
+        for rows in gen_batches(len(X), _CHUNK_ROWS):
+            data[rows] = self._to_units(X[rows], device)
+        return data
+
+    def _start(self, X, data):
+        """Return the networks as they are before training."""
+        components = None
+        if self.init == "pca" or self.n_components < 1:
+            components = principal_components(
+                X, self.mean_, self.scale_, self.n_components, self.random_state
+            )
+        self.n_components_ = self.n_components if components is None else len(components)
+        widths = [self.n_features_in_, *self._hidden_widths(), self.n_components_]
+        encoder = network(self.encoder, widths, self.activation, self.dropout)
+        decoder = network(self.decoder, widths[::-1], self.activation, self.dropout)
+        codes = checked_output("encoder", encoder, data[:2].cpu(), widths[-1])
+        checked_output("decoder", decoder, codes, widths[0])
+        if self.output_activation == "logistic":
+            mean = torch.tensor(self.mean_, dtype=torch.float32)
+            decoder = nn.Sequential(decoder, Logistic(mean, self.scale_))
+        if not self.linear_skip:
+            return Autoencoder(encoder, decoder)
+        if self.init == "random":
+            components = None
+        return with_linear_skip(encoder, decoder, data, self.n_components_, components)
+
+    def _make_net(self, module, n_samples, device, seed):
+        optimizer, options = _OPTIMIZERS.get(self.optimizer, (self.optimizer, {}))
+        n_valid = self._n_held_out(n_samples)
+        split, callbacks = None, [DivergenceGuard()]
+        if n_valid:
+            split = ValidSplit(ShuffleSplit(1, test_size=n_valid, random_state=seed))
+            callbacks.append(EarlyStopping(self.n_iter_no_change, self.tol))
+        if self.verbose:
+            callbacks.append(ProgressBar())
+        return ReconstructionNet(
+            module,
+            SquaredError,
+            optimizer=optimizer,
+            lr=self.learning_rate_init,
+            max_epochs=self.max_iter,
+            batch_size=self._batch_size(n_samples - n_valid),
+            iterator_train__shuffle=True,
+            iterator_valid__batch_size=_CHUNK_ROWS,
+            train_split=split,
+            callbacks=[*callbacks, *(self.callbacks or [])],
+            penalty=_PENALTIES[self.penalty]() if isinstance(self.penalty, str) else self.penalty,
+            alpha=self.alpha,
+            average_decay=0.99 if self.average else 0.0,
+            verbose=self.verbose,
+            device=device,
+            **{f"optimizer__{name}": value for name, value in options.items()},
+        )
+
+    def _n_held_out(self, n_samples):
+        """Return how many rows early stopping holds out: two or more, or none."""
+        if not self.early_stopping:
+            return 0
+        n_valid = max(2, math.ceil(self.validation_fraction * n_samples))
+        return n_valid if n_samples - n_valid >= 2 else 0
+
+    def _batch_size(self, n_samples):
+        return 128 if self.batch_size == "auto" else self.batch_size
+
+    def _read_training(self, net):
+        """Set what the course of training tells."""
+        callbacks = {type(callback): callback for _, callback in net.callbacks_}
+        self.n_iter_ = len(net.history)
+        self.loss_curve_ = net.history[:, "train_loss"] if net.history else []
+        self.validation_scores_ = self.best_validation_score_ = None
+        self.best_iter_ = callbacks[DivergenceGuard].good_iter_
+        if EarlyStopping in callbacks:
+            early_stopping = callbacks[EarlyStopping]
+            self.validation_scores_ = early_stopping.scores_
+            self.best_validation_score_ = early_stopping.best_score_
+            self.best_iter_ = early_stopping.best_iter_
+
+    def _settle(self, net, data, at_pca):
+        """Turn the codes of a trained net to principal axes and set what they explain."""
+        module = net.module_.eval()
+        with torch.no_grad():
+            codes = torch.cat([module.encoder(rows) for rows in data.split(_CHUNK_ROWS)]).double()
+            if at_pca:
+                # PCA's own codes: turning them could only add rounding, or new arbitrary axes
+                # where components explain equally much
+                axes, mean = torch.eye(codes.shape[1]).to(codes), torch.zeros_like(codes[0])
+            else:
+                axes, mean = principal_axes(codes, data)
+            net.module_ = turned(module, axes, mean).eval()
+            codes = (codes - mean) @ axes.T
+            scores = _scores_by_components(net.module_.decoder, codes.to(data.dtype), data)
+        self.net_ = net
+        self.explained_variance_ = codes.var(dim=0).cpu().numpy() * self.scale_**2
+        self.explained_variance_ratio_ = np.diff(scores, prepend=0.0)
+
+
+def _scores_by_components(decoder, codes, data):
+    """Return R² of reconstructions from the first component alone, the first two, …, all."""
+    errors = torch.zeros(codes.shape[1], dtype=torch.float64, device=codes.device)
+    for some_codes, rows in zip(codes.split(_CHUNK_ROWS), data.split(_CHUNK_ROWS), strict=True):
+        kept = torch.zeros_like(some_codes)
+        for i, component in enumerate(some_codes.T):
+            kept[:, i] = component
+            errors[i] += _row_squares(decoder(kept) - rows).double().sum()
+    total = sum(_row_squares(rows).double().sum() for rows in data.split(_CHUNK_ROWS)).item()
+    return [_r2(error, total) for error in errors.tolist()]
+
+
+def _row_squares(rows):
+    return rows.square().sum(dim=1)
+
+
+def _r2(squared_error, squared_deviation):
+    """Return 1 - error / deviation; of rows that are all the mean, whether they are met."""
+    if squared_deviation == 0:
+        return float(squared_error == 0)
+    return 1 - squared_error / squared_deviation

@@ -1,0 +1,69 @@
+"""The axes of the codes: turned, when training has ended, to those that PCA would choose."""
+
+import torch
+from torch import nn
+
+from skae.modules import Autoencoder
+
+
+def principal_axes(codes, X):
+    """Return the rotation that makes codes uncorrelated, in falling variance, of one sign.
+
+    The sign is that of PCA, said so that it holds for any codes: the feature that covaries most
+    with a component covaries with it positively.
+
+    Parameters
+    ----------
+    codes : Tensor of shape (n_samples, n_components)
+    X : Tensor of shape (n_samples, n_features)
+        The rows that have these codes.
+
+    Returns
+    -------
+    axes : Tensor of shape (n_components, n_components), float64
+        One axis in each row.
+    mean : Tensor of shape (n_components,), float64
+        The mean code.
+    """
+    codes = codes.double()
+    mean = codes.mean(dim=0)
+    centred = codes - mean
+    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.T.flip(0)
+    covariances = axes @ (centred.to(X.dtype).T @ X).double()
+    extremes = covariances.gather(1, covariances.abs().argmax(dim=1, keepdim=True))
+    return torch.where(extremes < 0, -axes, axes), mean
+
+
+def turned(module, axes, mean):
+    """Return an autoencoder that gives the same reconstructions by way of other codes.
+
+    Parameters
+    ----------
+    module : Autoencoder
+    axes : Tensor of shape (n_components, n_components)
+        Orthogonal; ``(code - mean) @ axes.T`` is the new code.
+    mean : Tensor of shape (n_components,)
+
+    Returns
+    -------
+    Autoencoder
+        Its encoder is a sequence of the given one and a linear map, its decoder the inverse map
+        and the given one.
+    """
+    to_axes = _fixed_linear(axes, -axes @ mean)
+    from_axes = _fixed_linear(axes.T, mean)
+    return Autoencoder(
+        nn.Sequential(module.encoder, to_axes), nn.Sequential(from_axes, module.decoder)
+    )
+
+
+def unturned(module):
+    """Return the autoencoder that :func:`turned` was given."""
+    return Autoencoder(module.encoder[0], module.decoder[1])
+
+
+def _fixed_linear(weight, bias):
+    layer = nn.Linear(*weight.shape, device=weight.device).requires_grad_(False)
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+    return layer

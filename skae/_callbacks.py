@@ -1,0 +1,143 @@
+"""What our fits do at the ends of epochs, as skorch callbacks."""
+
+import math
+import warnings
+
+import torch
+from scipy.special import ndtr, stdtrit
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+
+def _copy_weights(net):
+    return {name: value.clone() for name, value in net.module_.state_dict().items()}
+
+
+def significant(gains):
+    """Whether the mean of some gains exceeds its own standard error.
+
+    Of few rows the standard error is itself uncertain: the threshold is then the quantile of
+    Student's t that has the probability of one standard error of the normal distribution, 1.84
+    standard errors for two rows, 1.06 for ten, 1 in the limit.
+
+    Parameters
+    ----------
+    gains : Tensor of shape (n_rows,)
+        Paired differences, positive where the row got better.
+    """
+    error = gains.std().item() / math.sqrt(len(gains))
+    return gains.mean().item() > stdtrit(len(gains) - 1, ndtr(1.0)) * error
+
+
+class EarlyStopping(Callback):
+    """End training when the held-out loss stops falling, and go back to the best epoch.
+
+    Epoch 0, the start, is a candidate. A later one is accepted only where it improves on epoch 0
+    by more than a standard error of the mean paired difference over the held-out rows: the best of
+    many epochs on a dozen rows is often better by luck alone, and the start, PCA, is the floor.
+
+    Parameters
+    ----------
+    n_iter_no_change : int
+        How many epochs may pass without a gain in score of ``tol``.
+    tol : float
+
+    Attributes
+    ----------
+    scores_ : list of float
+        Score of each epoch, beginning with epoch 0: 1 minus the held-out loss as a share of that
+        of the mean row. For squared errors this is R².
+    best_score_ : float
+        Score of the epoch whose weights are kept.
+    best_iter_ : int
+        That epoch; 0 is the start.
+    """
+
+    def __init__(self, n_iter_no_change, tol):
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        _, valid = net.get_split_datasets(X)
+        self.start_losses_ = net.losses(valid).double()
+        rows = X[valid.indices]
+        mean_row_losses = net.criterion_(torch.zeros_like(rows), rows)
+        self.baseline_ = mean_row_losses.double().mean().item()
+        self.scores_ = []
+        self.peak_, self.n_stale_ = -math.inf, 0
+        self._judge(net, self.start_losses_, accept=True)
+
+    def on_epoch_end(self, net, **kwargs):
+        losses = net.row_losses_["valid"].double()
+        self._judge(net, losses, accept=significant(self.start_losses_ - losses))
+        if self.n_stale_ >= self.n_iter_no_change:
+            net.stop_training_ = True
+
+    def _judge(self, net, losses, accept):
+        loss = losses.mean().item()
+        # held-out rows that are all the mean row: R² has no unit, and only zero error is no loss
+        score = 1 - loss / self.baseline_ if self.baseline_ else float(loss == 0)
+        if accept and (not self.scores_ or score > self.best_score_):
+            self.best_score_, self.best_iter_ = score, len(self.scores_)
+            self.best_weights_ = _copy_weights(net)
+        self.scores_.append(score)
+        # Patience counts from the last gain, accepted or not: a slow start is not a standstill.
+        self.n_stale_ += 1
+        if score > self.peak_ + self.tol:
+            self.peak_, self.n_stale_ = score, 0
+
+    def on_train_end(self, net, **kwargs):
+        net.module_.load_state_dict(self.best_weights_)
+        del self.best_weights_, self.start_losses_
+
+
+class DivergenceGuard(Callback):
+    """End training at a loss or weight that is not finite, with the last weights that were.
+
+    Attributes
+    ----------
+    good_iter_ : int
+        Epoch of those weights; 0 is the start.
+    """
+
+    def on_train_begin(self, net, **kwargs):
+        self.good_iter_, self.good_weights_ = 0, _copy_weights(net)
+
+    def on_epoch_end(self, net, **kwargs):
+        finite = math.isfinite(net.history[-1, "train_loss"]) and all(
+            bool(value.isfinite().all()) for value in net.module_.state_dict().values()
+        )
+        if finite:
+            self.good_iter_, self.good_weights_ = len(net.history), _copy_weights(net)
+        else:
+            net.stop_training_ = True
+
+    def on_train_end(self, net, **kwargs):
+        if self.good_iter_ < len(net.history):
+            net.module_.load_state_dict(self.good_weights_)
+            warnings.warn(
+                f"The loss was not finite in epoch {len(net.history)}, so training ended there"
+                f" with the last good weights; lower learning_rate_init={net.lr:g} or alpha, or"
+                " bring the features to one scale with a StandardScaler.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        del self.good_weights_
+
+
+class ProgressBar(Callback):
+    """One bar over all epochs, with the latest losses behind it."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.bar_ = tqdm(total=net.max_epochs, unit="epoch")
+
+    def on_epoch_end(self, net, **kwargs):
+        latest = net.history[-1]
+        losses = {name: latest[name] for name in ("train_loss", "valid_loss") if name in latest}
+        self.bar_.set_postfix(losses, refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        self.bar_.close()
+        del self.bar_

@@ -1,0 +1,65 @@
+"""What the package knows of devices, precision and torch's random state."""
+
+import contextlib
+
+import torch
+
+
+def resolve_device(device):
+    """Return the device that a ``device`` parameter names, after trying it.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``'auto'`` is the first CUDA device where there is one, and the CPU elsewhere.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    ValueError
+        If torch cannot compute on that device on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+        torch.zeros(1, device=resolved).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # torch says the same thing with a different exception for each kind of device
+        raise ValueError(
+            f"device must be one that torch can use on this machine, got {device!r}"
+            f" ({str(error).splitlines()[0]}); use device='auto' or device='cpu'."
+        ) from error
+    return resolved
+
+
+def inference_dtype(dtype, device):
+    """Return the torch dtype in which an array of a numpy float ``dtype`` is mapped.
+
+    float64 input is mapped in float64, so that a row's code does not depend on which rows are
+    mapped with it beyond float64's rounding. Apple's GPUs have no float64.
+    """
+    if dtype.itemsize == 8 and device.type != "mps":
+        return torch.float64
+    return torch.float32
+
+
+@contextlib.contextmanager
+def seeded(seed, device):
+    """Seed torch's generators inside a ``with`` block and put them back as they were after it.
+
+    Dropout and the constructors of modules draw from torch's global generators and take no
+    generator of their own, so determinism needs the global ones; they belong to the caller.
+    """
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        # not torch.manual_seed: that seeds the generators of every device, and only these two
+        # kinds are put back
+        torch.default_generator.manual_seed(seed)
+        for one in cuda:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(seed)
+        yield
