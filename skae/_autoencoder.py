@@ -57,14 +57,189 @@ def _all_or_nothing(estimator):
 
 
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Nonlinear dimensionality reduction with an autoencoder that starts at PCA."""
+    """Nonlinear dimensionality reduction with an autoencoder that starts at PCA.
+
+    An encoder f maps a row x to a short code z = f(x), a decoder g maps it back, x̂ = g(z), and
+    both are trained to make ‖x − x̂‖² small. In scikit-learn's words: `transform` encodes,
+    `inverse_transform` decodes, `score` is the share of variance that survives the round trip.
+
+    Both networks are a linear path plus a nonlinear branch. The linear paths start as PCA and the
+    branches at zero, so that before the first step this transformer *is*
+    :class:`~sklearn.decomposition.PCA`, signs included. From there on it moves only if rows that
+    are held out get better by more than luck.
+
+    Parameters
+    ----------
+    n_components : int or float, default=2
+        Size of the code. A float in (0, 1) picks the smallest size at which PCA explains more than
+        that fraction of the variance.
+
+    hidden_layer_sizes : int or array-like of int, default=(128,)
+        Widths of the encoder's hidden layers, from the input to the code; the decoder's are the
+        same in reverse. With ``()`` the branches are linear.
+
+    activation : {'relu', 'gelu', 'silu', 'tanh', 'logistic', 'identity'}, default='gelu'
+        What follows each hidden layer.
+
+    output_activation : {'identity', 'logistic'}, default='identity'
+        What follows the decoder's last layer. ``'logistic'`` is for data in [0, 1] and needs
+        ``linear_skip=False``.
+
+    linear_skip : bool, default=True
+        Whether the networks have a linear path around them. With it the branches see input that is
+        softly clipped at 4 of its standard deviations, so that far outside the training data the
+        model is linear.
+
+    dropout : float, default=0.0
+        Probability with which a hidden unit is left out of a training step.
+
+    encoder, decoder : nn.Module or callable, default=None
+        A network of your own in the place of the multilayer perceptron: a class or any callable
+        ``(n_in, n_out) -> nn.Module``, or an instance, which is copied. The encoder maps
+        ``(batch, n_features)`` to ``(batch, n_components)``, the decoder back. With the linear
+        skip it is the branch, times a learned factor that starts at 0.
+
+    init : {'pca', 'random'}, default='pca'
+        Where training starts. ``'pca'`` needs ``linear_skip=True``.
+
+    penalty : {'l2'}, Penalty or None, default='l2'
+        The R of the objective ``J = L + alpha * R``, see Notes. ``'l2'`` is the sum of squared
+        weights; a :class:`skae.penalties.Penalty` is your own.
+
+    alpha : float, default=1e-4
+        Weight of the penalty, without unit: it carries over between data sets. With the linear
+        skip it says how nonlinear the model is: 0 is the free autoencoder, infinity is PCA.
+
+    optimizer : {'adam', 'adamw', 'sgd', 'rmsprop'} or type, default='adam'
+        Optimiser, or a subclass of ``torch.optim.Optimizer``. ``'sgd'`` has Nesterov's momentum
+        of 0.9.
+
+    learning_rate_init : float, default=4e-3
+        Learning rate. It is constant unless a callback changes it.
+
+    batch_size : int or 'auto', default='auto'
+        Largest number of rows in a training step. ``'auto'`` is a sixteenth of the training rows,
+        rounded to a power of two between 32 and 256.
+
+    max_iter : int, default=200
+        Largest number of epochs. 0 gives the start, that is PCA.
+
+    average : bool, default=True
+        Whether weights are averaged while training: an exponential moving average with a memory of
+        100 steps. The average is validated and kept.
+
+    early_stopping : bool, default=True
+        Whether to hold out rows, to end training when their error stops falling, and to keep the
+        weights of the epoch that was best on them. The start is a candidate, and an epoch beats it
+        only by a gain that is significant at the 5 % level (paired t-test over the held-out rows).
+        Of fewer than four rows none is held out.
+
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out, two rows at least. PCA is computed from all rows.
+
+    n_iter_no_change : int, default=10
+        How many epochs may pass without a gain of ``tol`` before training ends.
+
+    tol : float, default=1e-4
+        Smallest gain in held-out R² that counts as one.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights (and the mean and scale) of the fit before.
+
+    callbacks : list of skorch callbacks, default=None
+        Each gets every event that it implements. A callback of batches or gradients makes training
+        slower, as each step then waits for it.
+
+    device : str or torch.device, default='auto'
+        Where to compute: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``. ``'auto'`` is the first
+        CUDA device where there is one, and the CPU elsewhere.
+
+    random_state : int, RandomState instance or None, default=None
+        Seeds the held-out rows, the order of rows, random weights and dropout. ``None`` is a new
+        seed at each fit. The global generators of numpy and torch are left as they are.
+
+    verbose : int, default=0
+        With 1 a progress bar is shown.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net; its ``history`` has the losses and times of all epochs.
+    n_components_ : int
+        Size of the code.
+    mean_ : ndarray of shape (n_features,)
+        Mean of the training rows.
+    scale_ : float
+        Square root of the mean variance of the features. The networks see ``(x - mean_) / scale_``.
+    explained_variance_ : ndarray of shape (n_components_,)
+        Variance of each component of the training codes, falling, in squared units of the data.
+    explained_variance_ratio_ : ndarray of shape (n_components_,)
+        By how much training R² grows when component i joins the first i - 1; the sum is the
+        training R². Single values can be negative, as a nonlinear decoder may need components
+        together.
+    loss_curve_ : list of float
+        Training loss L of each epoch.
+    validation_scores_ : list of float or None
+        Held-out R² of each epoch; entry 0 is before training. None without early stopping.
+    best_validation_score_ : float or None
+        Held-out R² of the weights that were kept.
+    n_iter_ : int
+        Number of epochs that were run.
+    best_iter_ : int
+        The epoch whose weights were kept; 0 is the start.
+    n_features_in_ : int
+        Number of features seen during `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if all are strings.
+
+    See Also
+    --------
+    sklearn.decomposition.PCA : The linear model that this one starts from.
+    sklearn.decomposition.KernelPCA : Nonlinear components by a kernel.
+
+    Notes
+    -----
+    The objective is ``J = L + alpha * R``. L is the squared error averaged over rows and features
+    of ``(x - mean_) / scale_``, that is, one minus R² on the training rows. R is the penalty, on
+    the weights of the nonlinear branches where there is a linear skip, and on all weights
+    elsewhere.
+
+    One scale serves all features, as in PCA: features in different units are brought to one by a
+    :class:`~sklearn.preprocessing.StandardScaler` in front.
+
+    After training the codes are turned to their principal axes: on the training rows they are
+    centred, uncorrelated and in falling variance, and the feature that covaries most with a
+    component covaries with it positively. Reconstructions are not changed by this.
+
+    Weights are float32. Rows are mapped in their own precision, float64 in float64.
+
+    References
+    ----------
+    G. E. Hinton and R. R. Salakhutdinov, "Reducing the Dimensionality of Data with Neural
+    Networks", Science 313 (2006), doi:10.1126/science.1127647.
+
+    B. T. Polyak and A. B. Juditsky, "Acceleration of Stochastic Approximation by Averaging",
+    SIAM J. Control Optim. 30 (1992), doi:10.1137/0330046.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import PCA
+    >>> from skae import AutoencoderTransformer
+    >>> X = load_digits().data
+    >>> autoencoder = AutoencoderTransformer(n_components=2, max_iter=20, random_state=0).fit(X)
+    >>> autoencoder.transform(X).shape
+    (1797, 2)
+    >>> autoencoder.score(X) > PCA(n_components=2).fit(X).explained_variance_ratio_.sum() + 0.1
+    True
+    """
 
     _parameter_constraints: dict = {
         "n_components": [
             Interval(Integral, 1, None, closed="left"),
             Interval(Real, 0, 1, closed="neither"),
         ],
-        "hidden_layer_sizes": ["array-like"],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "output_activation": [StrOptions({"identity", "logistic"})],
         "linear_skip": ["boolean"],
@@ -147,15 +322,17 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     @property
     def encoder_(self):
-        """nn.Module : The fitted encoder."""
+        """The fitted encoder, an nn.Module from ``(x - mean_) / scale_`` to ``code / scale_``."""
         return self.net_.module_.encoder
 
     @property
     def decoder_(self):
+        """The fitted decoder, an nn.Module from ``code / scale_`` to ``(x̂ - mean_) / scale_``."""
         return self.net_.module_.decoder
 
     @property
     def device_(self):
+        """The torch.device that computes; of a model loaded elsewhere, one that is there."""
         return torch.device(self.net_.device)
 
     @property
@@ -172,6 +349,30 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
+        """Learn to encode and decode the rows of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Two rows or more, finite.
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        self : AutoencoderTransformer
+
+        Raises
+        ------
+        ValueError
+            If a parameter or X is not what it must be, or they do not fit together. The estimator
+            is then as it was before.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the loss became infinite or NaN. The last good weights are kept.
+        """
         with _all_or_nothing(self):
             X = validate_data(
                 self,
@@ -184,11 +385,34 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return self
 
     def transform(self, X):
+        """Encode rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_components_)
+            Codes, in the units of the data; float32 if X is, float64 otherwise.
+        """
         X = self._validated(X)
         encoder = self._module(X.dtype).encoder
         return self._map(lambda rows: encoder(self._to_units(rows)) * self.scale_, X)
 
     def inverse_transform(self, X):
+        """Decode codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_components_)
+            Codes.
+
+        Returns
+        -------
+        X_original : ndarray of shape (n_samples, n_features)
+            Rows; float32 if X is, float64 otherwise.
+        """
         check_is_fitted(self)
         X = check_array(X, dtype=[np.float64, np.float32], input_name="X")
         if X.shape[1] != self.n_components_:
@@ -202,14 +426,49 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         )
 
     def reconstruct(self, X):
+        """Encode rows and decode them again: ``inverse_transform(transform(X))`` in one pass.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        X_hat : ndarray of shape (n_samples, n_features)
+        """
         X = self._validated(X)
         module = self._module(X.dtype)
         return self._map(lambda rows: self._from_units(module(self._to_units(rows))), X)
 
     def score_samples(self, X):
+        """Return how well each row is reconstructed, minus the distance ‖x − x̂‖₂.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,)
+            In the units of the data; higher is better, and rows unlike the training data are low.
+        """
         return -self.scale_ * np.sqrt(self._squares(self._validated(X))[:, 0])
 
     def score(self, X, y=None):
+        """Return R², the share of variance around ``mean_`` that reconstructions keep.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        score : float
+            1 − Σ‖x − x̂‖² / Σ‖x − mean_‖²: 1 is perfect, 0 is the mean row. Of a linear model on its
+            training rows it is PCA's cumulative explained variance ratio.
+        """
         return _r2(*self._squares(self._validated(X)).sum(axis=0, dtype=np.float64))
 
     # --------------------------------------------------------------------- from array to array
@@ -265,7 +524,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         continues = self._continues()
         self._check_parameters(*X.shape)
         device = resolve_device(self.device)
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        random_state = self.random_state
+        if random_state is None:
+            random_state = np.random.RandomState()  # not the global one, which is the user's
+        seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
         with seeded(seed, device):
             if not continues:
                 self.mean_, self.scale_ = data_units(X)
@@ -273,7 +535,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             if continues:
                 module = unturned(copy.deepcopy(self.net_.module_))
             else:
-                module = self._start(X, data)
+                module = self._start(X, data, random_state)
             net = self._make_net(module, len(X), device, seed)
             net.fit(data)
         self._read_training(net)
@@ -329,12 +591,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             data[rows] = self._to_units(X[rows], device)
         return data
 
-    def _start(self, X, data):
+    def _start(self, X, data, random_state):
         """Return the networks as they are before training."""
         components = None
         if self.init == "pca" or self.n_components < 1:
             components = principal_components(
-                X, self.mean_, self.scale_, self.n_components, self.random_state
+                X, self.mean_, self.scale_, self.n_components, random_state
             )
         self.n_components_ = self.n_components if components is None else len(components)
         widths = [self.n_features_in_, *self._hidden_widths(), self.n_components_]
@@ -387,7 +649,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return n_valid if n_samples - n_valid >= 2 else 0
 
     def _batch_size(self, n_samples):
-        return 128 if self.batch_size == "auto" else self.batch_size
+        if self.batch_size != "auto":
+            return self.batch_size
+        return min(max(2 ** round(math.log2(n_samples / 16)), 32), 256)
 
     def _read_training(self, net):
         """Set what the course of training tells."""
@@ -406,31 +670,36 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Turn the codes of a trained net to principal axes and set what they explain."""
         module = net.module_.eval()
         with torch.no_grad():
-            codes = torch.cat([module.encoder(rows) for rows in data.split(_CHUNK_ROWS)]).double()
+            codes = torch.cat([module.encoder(rows) for rows in data.split(_CHUNK_ROWS)])
+            codes = codes.cpu().double()
             if at_pca:
                 # PCA's own codes: turning them could only add rounding, or new arbitrary axes
                 # where components explain equally much
-                axes, mean = torch.eye(codes.shape[1]).to(codes), torch.zeros_like(codes[0])
+                axes, mean = torch.eye(codes.shape[1]).double(), torch.zeros_like(codes[0])
             else:
                 axes, mean = principal_axes(codes, data)
-            net.module_ = turned(module, axes, mean).eval()
+            net.module_ = turned(module, axes, mean).to(data.device).eval()
             codes = (codes - mean) @ axes.T
-            scores = _scores_by_components(net.module_.decoder, codes.to(data.dtype), data)
+            scores = _scores_by_components(net.module_.decoder, codes.to(data), data)
         self.net_ = net
-        self.explained_variance_ = codes.var(dim=0).cpu().numpy() * self.scale_**2
+        self.explained_variance_ = codes.var(dim=0).numpy() * self.scale_**2
         self.explained_variance_ratio_ = np.diff(scores, prepend=0.0)
 
 
 def _scores_by_components(decoder, codes, data):
     """Return R² of reconstructions from the first component alone, the first two, …, all."""
-    errors = torch.zeros(codes.shape[1], dtype=torch.float64, device=codes.device)
+    errors = np.zeros(codes.shape[1])
     for some_codes, rows in zip(codes.split(_CHUNK_ROWS), data.split(_CHUNK_ROWS), strict=True):
         kept = torch.zeros_like(some_codes)
         for i, component in enumerate(some_codes.T):
             kept[:, i] = component
-            errors[i] += _row_squares(decoder(kept) - rows).double().sum()
-    total = sum(_row_squares(rows).double().sum() for rows in data.split(_CHUNK_ROWS)).item()
-    return [_r2(error, total) for error in errors.tolist()]
+            errors[i] += _sum(_row_squares(decoder(kept) - rows))
+    total = sum(_sum(_row_squares(rows)) for rows in data.split(_CHUNK_ROWS))
+    return [_r2(error, total) for error in errors]
+
+
+def _sum(values):
+    return values.cpu().sum(dtype=torch.float64).item()  # on the CPU: some devices have no float64
 
 
 def _row_squares(rows):

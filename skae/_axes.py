@@ -14,7 +14,7 @@ def principal_axes(codes, X):
 
     Parameters
     ----------
-    codes : Tensor of shape (n_samples, n_components)
+    codes : Tensor of shape (n_samples, n_components), float64
     X : Tensor of shape (n_samples, n_features)
         The rows that have these codes.
 
@@ -25,11 +25,10 @@ def principal_axes(codes, X):
     mean : Tensor of shape (n_components,), float64
         The mean code.
     """
-    codes = codes.double()
     mean = codes.mean(dim=0)
     centred = codes - mean
     axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.T.flip(0)
-    covariances = axes @ (centred.to(X.dtype).T @ X).double()
+    covariances = axes @ (centred.to(X).T @ X).to(axes)
     extremes = covariances.gather(1, covariances.abs().argmax(dim=1, keepdim=True))
     return torch.where(extremes < 0, -axes, axes), mean
 
@@ -63,7 +62,7 @@ def unturned(module):
 
 
 def _fixed_linear(weight, bias):
-    layer = nn.Linear(*weight.shape, device=weight.device).requires_grad_(False)
+    layer = nn.Linear(*weight.shape).requires_grad_(False)
     layer.weight.copy_(weight)
     layer.bias.copy_(bias)
     return layer

@@ -17,9 +17,9 @@ class WeightAverage:
     """Exponential moving average of parameters, changed places with them at will.
 
     A constant high learning rate whose iterates are averaged reaches in few epochs what a low one
-    reaches in many, and the average needs no horizon, so that it goes with early stopping. The
-    average's memory grows with the number of steps up to ``1 / (1 - decay)`` of them: a constant
-    memory would hold on to the start for as long.
+    reaches in many, and the average needs no horizon, so that it goes with early stopping. That
+    the average holds on to the start, PCA, for its first ``1 / (1 - decay)`` steps is welcome: on
+    tables of few rows, where that is many epochs, it moves by small and safe steps.
 
     :class:`torch.optim.swa_utils.AveragedModel` does the same in some ten times the time, a tenth
     of a step on a small network.
@@ -28,22 +28,19 @@ class WeightAverage:
     ----------
     parameters : iterable of Tensor
     decay : float
-        Weight of the past in each step, once there is enough of it.
+        Weight of the past in each step.
     """
 
     def __init__(self, parameters, decay):
         self.parameters = [p for p in parameters if p.requires_grad]
         self.average = [p.detach().clone() for p in self.parameters]
         self.decay = decay
-        self.n_steps = 0
         self.in_place = False
 
     @torch.no_grad()
     def update(self):
         """Take the parameters after one more step into the average."""
-        self.n_steps += 1
-        decay = min(self.decay, (1 + self.n_steps) / (10 + self.n_steps))
-        torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+        torch._foreach_lerp_(self.average, self.parameters, 1 - self.decay)
 
     def put(self, in_place):
         """Have the averages (True) or the raw parameters (False) in the parameters' place."""
@@ -212,12 +209,13 @@ class ReconstructionNet(NeuralNet):
         self.row_losses_ = {}  # as long as the data, and of no use any more
 
     def __getstate__(self):
-        # Kept: what maps data. Dropped: what only training needs, twice and more the size of the
-        # weights. The initial module is the trained one, which skorch stores so that it loads
-        # without the device that it was trained on.
-        dropped = ("optimizer_", "average_", "callbacks_", "module")
-        state = super().__getstate__()
-        return {**state, **dict.fromkeys(dropped)}
+        # Kept: what maps data. Dropped: what only training needs, several times the size of the
+        # weights, and the initial module, which is the trained one: skorch stores that so that it
+        # loads without the device on which it was trained.
+        kept = object.__new__(type(self))
+        dropped = ("optimizer_", "average_", "callbacks", "callbacks_", "module")
+        vars(kept).update({**vars(self), **dict.fromkeys(dropped)})
+        return super(ReconstructionNet, kept).__getstate__()
 
     def __setstate__(self, state):
         super().__setstate__(state)
