@@ -538,9 +538,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 module = self._start(X, data, random_state)
             net = self._make_net(module, len(X), device, seed)
             net.fit(data)
-        self._read_training(net)
-        at_pca = self.init == "pca" and not continues and self.best_iter_ == 0
-        self._settle(net, data, at_pca)
+            self._read_training(net)
+            at_pca = self.init == "pca" and not continues and self.best_iter_ == 0
+            self._settle(net, data, at_pca)
 
     def _check_parameters(self, n_samples, n_features):
         """Refuse what does not fit together or does not fit the data."""

@@ -102,6 +102,7 @@ class DivergenceGuard(Callback):
 
     def on_train_begin(self, net, **kwargs):
         self.good_iter_, self.good_weights_ = 0, _copy_weights(net)
+        self.diverged_ = False
 
     def on_epoch_end(self, net, **kwargs):
         finite = math.isfinite(net.history[-1, "train_loss"]) and all(
@@ -110,10 +111,10 @@ class DivergenceGuard(Callback):
         if finite:
             self.good_iter_, self.good_weights_ = len(net.history), _copy_weights(net)
         else:
-            net.stop_training_ = True
+            self.diverged_ = net.stop_training_ = True
 
     def on_train_end(self, net, **kwargs):
-        if self.good_iter_ < len(net.history):
+        if self.diverged_:
             net.module_.load_state_dict(self.good_weights_)
             warnings.warn(
                 f"The loss was not finite in epoch {len(net.history)}, so training ended there"

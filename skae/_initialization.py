@@ -33,9 +33,9 @@ def data_units(X):
     # in units of the largest deviation, whose own square may under- or overflow
     squares = sum(np.square((X[rows] - mean) / largest).sum() for rows in gen_batches(len(X), 4096))
     scale = float(largest * np.sqrt(squares / X.size))
-    if not np.isfinite(scale):
+    if not scale < np.sqrt(np.finfo(np.float64).max):
         raise ValueError(
-            f"X must have values whose sums are finite in float64, got values up to"
+            "X must have a variance that is finite in float64, got values up to"
             f" {np.abs(X).max():.3g}; divide X by a constant."
         )
     return mean, scale

@@ -1,0 +1,762 @@
+"""The estimator: what it promises, as equalities."""
+
+import copy
+import inspect
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn import datasets
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+from torch import nn
+
+from skae import AutoencoderTransformer
+from skae.modules import MLP, LinearSkip
+from skae.penalties import L2, Penalty
+
+TEXTBOOK = {
+    "linear_skip": False,
+    "init": "random",
+    "activation": "relu",
+    "output_activation": "logistic",
+}
+
+
+def small(**parameters):
+    return AutoencoderTransformer(
+        **{"hidden_layer_sizes": (16,), "max_iter": 20, "random_state": 0, **parameters}
+    )
+
+
+def weights(estimator):
+    return torch.cat([value.flatten() for value in estimator.net_.module_.state_dict().values()])
+
+
+# ------------------------------------------------------------------------- the start is PCA
+
+
+def degenerate_data():
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(40, 6)) * [1, 2, 3, 4, 5, 6]
+    return {
+        "n < d": rng.normal(size=(5, 12)),
+        "n = 2": rng.normal(size=(2, 4)),
+        "constant column": np.column_stack([X, np.full(40, 7.3)]),
+        "duplicated columns": np.column_stack([X, X]),
+        "rank deficient": X[:, :2] @ rng.normal(size=(2, 6)),
+        "wide": rng.normal(size=(60, 600)),
+        "tall": rng.normal(size=(6000, 5)),
+    }
+
+
+DATA = {
+    "iris": datasets.load_iris().data,
+    "digits": datasets.load_digits().data,
+    "wine": datasets.load_wine().data,
+    "breast cancer": datasets.load_breast_cancer().data,
+    "diabetes": datasets.load_diabetes().data,
+    "linnerud": datasets.load_linnerud().data,
+    "swiss roll": datasets.make_swiss_roll(300, random_state=0)[0],
+    "blobs": datasets.make_blobs(200, 30, random_state=0)[0],
+    **degenerate_data(),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n_components", [1, 2, "all", 0.8])
+@pytest.mark.parametrize("name", DATA)
+def test_without_training_it_is_pca(name, n_components, dtype):
+    X = DATA[name].astype(dtype)
+    if n_components == "all":
+        n_components = min(X.shape)
+    if n_components == 0.8 and min(X.shape) <= 2:
+        n_components = 1
+    pca = PCA(n_components, random_state=0).fit(X)
+    autoencoder = AutoencoderTransformer(n_components, max_iter=0, random_state=0).fit(X)
+
+    assert autoencoder.n_components_ == pca.n_components_
+    codes = pca.transform(X)
+    rows = pca.inverse_transform(codes)
+    # Weights are float32: errors are some of its epsilons, relative to the largest deviation (of
+    # float32 input to the largest value, from which PCA subtracts the mean after projecting).
+    size = np.abs(X).max() if dtype is np.float32 else np.abs(X - X.mean(axis=0)).max()
+    tolerance = 30 * np.finfo(np.float32).eps * size * np.sqrt(X.shape[1])
+    np.testing.assert_allclose(autoencoder.transform(X), codes, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(autoencoder.inverse_transform(codes), rows, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(autoencoder.reconstruct(X), rows, rtol=0, atol=tolerance)
+    # PCA of float32 input computes X'X - n mean mean' in float32, so loses as many digits as the
+    # mean square exceeds the variance; ours are those of float32 weights alone
+    lost = np.square(X, dtype=np.float64).mean() / X.var(axis=0, dtype=np.float64).mean()
+    atol = 2e-6 if dtype is np.float64 else np.finfo(np.float32).eps * (16 + 4 * lost)
+    np.testing.assert_allclose(
+        autoencoder.explained_variance_ratio_, pca.explained_variance_ratio_, rtol=0, atol=atol
+    )
+    np.testing.assert_allclose(
+        autoencoder.explained_variance_,
+        pca.explained_variance_,
+        rtol=1e-5,
+        atol=atol * pca.explained_variance_[0],
+    )
+    np.testing.assert_allclose(autoencoder.mean_, pca.mean_, rtol=1e-5, atol=1e-6 * size)
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-12, 1e12, 1e30])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_units_do_not_matter(unit, dtype):
+    X = DATA["wine"]
+    plain = small(max_iter=0).fit(X)
+    other = small(max_iter=0).fit((X * unit).astype(dtype))
+    np.testing.assert_allclose(
+        other.transform((X * unit).astype(dtype)) / unit, plain.transform(X), rtol=0, atol=1e-3
+    )  # proline is up to 1680, known to float32's 6e-8 of that times some operations
+    assert other.score((X * unit).astype(dtype)) == pytest.approx(plain.score(X), abs=1e-6)
+
+
+def test_a_mean_far_off_does_not_hide_the_components():
+    # X'X - n mean mean' cancels at an offset of 1e8, where float64 has nothing left of it
+    X = DATA["blobs"]
+    near, far = small(max_iter=0).fit(X), small(max_iter=0).fit(X + 1e8)
+    np.testing.assert_allclose(far.transform(X + 1e8), near.transform(X), rtol=0, atol=1e-4)
+
+
+def test_own_modules_start_at_pca_too(curve):
+    autoencoder = small(
+        encoder=lambda n_in, n_out: nn.Linear(n_in, n_out),
+        decoder=lambda n_in, n_out: nn.Linear(n_in, n_out),
+        max_iter=0,
+    ).fit(curve)
+    np.testing.assert_allclose(autoencoder.transform(curve), PCA(2).fit_transform(curve), atol=1e-5)
+
+
+# ------------------------------------------------------------------------------- training
+
+
+def test_training_beats_pca_on_a_curved_sheet(curve):
+    train, test = curve[:200], curve[200:]
+    start = small(max_iter=0).fit(train).score(test)
+    assert small(max_iter=200).fit(train).score(test) > start + 0.05
+
+
+def test_a_huge_penalty_is_pca(curve):
+    pca = PCA(2).fit(curve)
+    autoencoder = small(alpha=1e6, early_stopping=False).fit(curve)
+    assert autoencoder.n_iter_ == autoencoder.best_iter_ == 20
+    # the branches are gone, and the linear paths have no better place to be than PCA's plane,
+    # about which a constant learning rate leaves them jittering
+    assert autoencoder.score(curve) == pytest.approx(pca.explained_variance_ratio_.sum(), abs=2e-3)
+    held_out = small(alpha=1e6).fit(curve)
+    assert held_out.best_iter_ == 0
+    np.testing.assert_allclose(held_out.transform(curve), pca.transform(curve), atol=1e-5)
+
+
+def test_the_penalty_leads_monotonically_from_the_free_model_to_pca(curve):
+    scores = [
+        small(alpha=alpha, early_stopping=False, max_iter=100).fit(curve).score(curve)
+        for alpha in np.logspace(-6, 6, 7)
+    ]
+    # where the penalty is negligible, or all there is, scores differ by the jitter of training
+    assert all(np.diff(scores) < 2e-3), scores
+    assert scores[0] > scores[-1] + 0.05
+    assert scores[-1] == pytest.approx(PCA(2).fit(curve).explained_variance_ratio_.sum(), abs=2e-3)
+
+
+def test_a_linear_autoencoder_finds_pca_by_itself(curve):
+    autoencoder = small(
+        hidden_layer_sizes=(),
+        linear_skip=False,
+        init="random",
+        penalty=None,
+        early_stopping=False,
+        max_iter=200,
+    ).fit(curve)
+    # a theorem (Baldi and Hornik, doi:10.1016/0893-6080(89)90014-2); what is left is jitter
+    best = PCA(2).fit(curve).explained_variance_ratio_.sum()
+    assert best - 2e-3 < autoencoder.score(curve) <= best + 1e-6
+
+
+def test_the_textbook_autoencoder_reconstructs_images(digits):
+    X = digits / 16
+    autoencoder = AutoencoderTransformer(
+        16, **TEXTBOOK, learning_rate_init=1e-3, max_iter=60, random_state=0
+    ).fit(X)
+    reconstruction = autoencoder.reconstruct(X)
+    assert autoencoder.score(X) > 0.7
+    # a logistic output, but for the rounding of the units in which the networks work
+    assert reconstruction.min() > -1e-6
+    assert reconstruction.max() < 1 + 1e-6
+
+
+def test_the_best_epoch_is_what_training_that_long_gives(curve):
+    patience = {"n_iter_no_change": 5, "learning_rate_init": 0.02}
+    stopped = small(max_iter=200, **patience).fit(curve)
+    assert 0 < stopped.best_iter_ < stopped.n_iter_
+    short = small(max_iter=stopped.best_iter_, **patience).fit(curve)
+    assert short.best_iter_ == stopped.best_iter_
+    assert torch.equal(weights(short), weights(stopped))
+    assert stopped.best_validation_score_ == stopped.validation_scores_[stopped.best_iter_]
+
+
+def test_the_scores_of_epochs_are_r2_on_the_rows_held_out(curve):
+    seen = []
+
+    class Watch(Callback):
+        def on_epoch_begin(self, net, dataset_valid=None, **kwargs):
+            seen.append(dataset_valid.indices)
+
+    autoencoder = small(callbacks=[Watch()]).fit(curve)
+    held_out = curve[seen[0]]
+    assert len(held_out) == 30
+    assert len(autoencoder.validation_scores_) == autoencoder.n_iter_ + 1
+    # float32 losses
+    assert autoencoder.score(held_out) == pytest.approx(
+        autoencoder.best_validation_score_, abs=1e-5
+    )
+    start = small(max_iter=0).fit(curve)
+    assert start.score(held_out) == pytest.approx(autoencoder.validation_scores_[0], abs=1e-5)
+    assert start.validation_scores_ == pytest.approx(autoencoder.validation_scores_[:1])
+
+
+def test_without_early_stopping_all_rows_and_epochs_are_used(curve):
+    autoencoder = small(early_stopping=False).fit(curve)
+    assert autoencoder.validation_scores_ is None
+    assert autoencoder.best_validation_score_ is None
+    assert autoencoder.n_iter_ == autoencoder.best_iter_ == len(autoencoder.loss_curve_) == 20
+    # of three rows none can be held out
+    assert small(n_components=1).fit(curve[:3]).validation_scores_ is None
+    assert small(n_components=1).fit(curve[:4]).validation_scores_ is not None
+
+
+def test_the_training_loss_is_one_minus_r2(curve):
+    # at a learning rate that moves nothing the loss of an epoch is that of its start
+    autoencoder = small(learning_rate_init=1e-12, max_iter=1, early_stopping=False).fit(curve)
+    assert autoencoder.loss_curve_ == pytest.approx([1 - autoencoder.score(curve)], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"alpha": 0.1},
+        {"penalty": None},
+        {"dropout": 0.5},
+        {"average": False},
+        {"activation": "tanh"},
+        {"hidden_layer_sizes": (8, 4)},
+        {"optimizer": "adamw"},
+        {"optimizer": "sgd"},
+        {"optimizer": "rmsprop"},
+        {"optimizer": torch.optim.NAdam},
+        {"learning_rate_init": 1e-3},
+        {"batch_size": 10},
+        {"linear_skip": False, "init": "random"},
+        {"init": "random"},
+        {"random_state": 1},
+        {"validation_fraction": 0.5},
+        {"encoder": nn.Linear},
+        {"decoder": nn.Linear},
+    ],
+    ids=str,
+)
+def test_each_parameter_makes_a_difference(curve, change):
+    before, after = small().fit(curve), small(**change).fit(curve)
+    assert np.abs(before.reconstruct(curve) - after.reconstruct(curve)).max() > 1e-4
+
+
+def test_patience_and_tolerance_end_training(curve):
+    patient = small(max_iter=60, n_iter_no_change=30).fit(curve)
+    hasty = small(max_iter=60, tol=1.0, n_iter_no_change=3).fit(curve)
+    assert hasty.n_iter_ == 3
+    assert patient.n_iter_ > 30
+
+
+def test_the_penalty_shrinks_the_branches_and_only_them(curve):
+    def norms(alpha):
+        module = small(alpha=alpha, early_stopping=False, max_iter=100).fit(curve).encoder_[0]
+        assert isinstance(module, LinearSkip)
+        return [float(m.weight.detach().norm()) for m in (module.branch[0], module.linear)]
+
+    branch, linear = zip(norms(1e-4), norms(1.0), strict=True)
+    assert branch[1] < 0.1 * branch[0]
+    assert linear[1] > 0.9 * linear[0]
+
+
+def test_a_penalty_of_ones_own_is_minimised(curve):
+    class Ridge(Penalty):
+        def __call__(self, weights):
+            return L2()(weights)
+
+    own, builtin = small(penalty=Ridge(), alpha=0.01), small(alpha=0.01)
+    # the same gradient by autograd and in closed form, summed in another order
+    np.testing.assert_allclose(
+        own.fit(curve).reconstruct(curve), builtin.fit(curve).reconstruct(curve), atol=1e-3
+    )
+
+
+def test_dropout_is_off_when_rows_are_mapped(curve):
+    autoencoder = small(dropout=0.5).fit(curve)
+    assert np.array_equal(autoencoder.transform(curve), autoencoder.transform(curve))
+
+
+def test_warm_start_goes_on_where_training_ended(curve):
+    once = small(early_stopping=False, average=False, optimizer="sgd", warm_start=True)
+    start = clone(once).fit(curve)
+    again = copy.deepcopy(start).fit(curve)
+    assert again.loss_curve_[0] < start.loss_curve_[0]
+    assert again.loss_curve_[0] == pytest.approx(start.loss_curve_[-1], rel=0.1)
+    # nothing is trained: the same reconstructions, in the same axes
+    idle = copy.deepcopy(start).set_params(max_iter=0).fit(curve)
+    np.testing.assert_allclose(idle.transform(curve), start.transform(curve), atol=1e-5)
+    np.testing.assert_allclose(idle.reconstruct(curve), start.reconstruct(curve), atol=1e-5)
+    cold = copy.deepcopy(start).set_params(warm_start=False).fit(curve)
+    assert torch.equal(weights(cold), weights(start))
+
+
+# ---------------------------------------------------------------------------- what codes are
+
+
+@pytest.mark.parametrize("extra", [{}, TEXTBOOK, {"init": "random"}], ids=str)
+def test_codes_are_centred_uncorrelated_ordered_and_of_one_sign(digits, extra):
+    X = digits[:400] / 16
+    autoencoder = small(n_components=4, early_stopping=False, **extra).fit(X)
+    codes = autoencoder.transform(X)
+    covariance = np.cov(codes.T)
+    largest = covariance[0, 0]
+    # axes and codes come from float32 networks
+    np.testing.assert_allclose(codes.mean(axis=0), 0, atol=1e-5 * np.sqrt(largest))
+    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-5 * largest)
+    assert all(np.diff(np.diag(covariance)) < 0)
+    np.testing.assert_allclose(autoencoder.explained_variance_, np.diag(covariance), rtol=1e-4)
+    covariances = codes.T @ (X - X.mean(axis=0))
+    extremes = np.abs(covariances).argmax(axis=1)
+    assert all(covariances[np.arange(4), extremes] > 0)
+
+
+def test_explained_variance_ratios_are_gains_in_training_r2(curve):
+    autoencoder = small(n_components=3, early_stopping=False).fit(curve)
+    codes = autoencoder.transform(curve)
+    total = np.square(curve - curve.mean(axis=0)).sum()
+    r2 = [0.0]
+    for n_kept in (1, 2, 3):
+        kept = codes * (np.arange(3) < n_kept)
+        error = np.square(curve - autoencoder.inverse_transform(kept)).sum()
+        r2.append(1 - error / total)
+    np.testing.assert_allclose(autoencoder.explained_variance_ratio_, np.diff(r2), atol=1e-5)
+    assert autoencoder.explained_variance_ratio_.sum() == pytest.approx(
+        autoencoder.score(curve), abs=1e-6
+    )
+
+
+def test_scores_are_what_their_formulas_say(curve):
+    autoencoder = small().fit(curve[:200])
+    X = curve[200:]
+    error = X - autoencoder.inverse_transform(autoencoder.transform(X))
+    np.testing.assert_allclose(autoencoder.reconstruct(X), X - error, atol=1e-12)
+    np.testing.assert_allclose(
+        autoencoder.score_samples(X), -np.linalg.norm(error, axis=1), rtol=1e-9
+    )
+    deviation = X - curve[:200].mean(axis=0)
+    assert autoencoder.score(X) == pytest.approx(
+        1 - np.square(error).sum() / np.square(deviation).sum(), abs=1e-9
+    )
+
+
+def test_far_outside_the_data_the_model_is_linear(curve):
+    autoencoder = small(early_stopping=False).fit(curve)
+    far = curve.mean(axis=0) + 1e6 * np.eye(5)
+    # the branches have saturated: a step as far again changes codes by the linear path alone
+    linear = autoencoder.encoder_[1].weight @ autoencoder.encoder_[0].linear.weight
+    step = autoencoder.transform(far + 1e6 * np.eye(5)) - autoencoder.transform(far)
+    np.testing.assert_allclose(step / 1e6, linear.detach().numpy().T, atol=1e-6)
+
+
+@pytest.mark.parametrize("extra", [{}, TEXTBOOK, {"encoder": nn.Linear}], ids=str)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_codes_of_finite_rows_are_finite(curve, extra, dtype):
+    autoencoder = small(**extra).fit(curve.astype(dtype))
+    largest = np.finfo(dtype).max
+    for row in ([largest] * 5, [-largest] * 5, [largest, -largest, 0, 1, 1e30]):
+        X = np.array([row], dtype=dtype)
+        assert np.isfinite(autoencoder.transform(X)).all()
+        assert np.isfinite(autoencoder.score_samples(X)).all()
+        assert np.isfinite(autoencoder.reconstruct(X)).all()
+
+
+def test_constant_rows_are_met_exactly():
+    X = np.full((20, 3), 0.1)
+    autoencoder = small(n_components=1).fit(X)
+    np.testing.assert_allclose(autoencoder.reconstruct(X), X, rtol=1e-12)
+    assert autoencoder.scale_ == 1.0
+    np.testing.assert_allclose(autoencoder.transform(X), 0, atol=1e-12)
+
+
+# ---------------------------------------------------------------------------------- input
+
+
+def test_rows_are_mapped_in_their_own_precision(curve):
+    autoencoder = small().fit(curve)
+    exact, single = autoencoder.transform(curve), autoencoder.transform(curve.astype(np.float32))
+    assert exact.dtype == np.float64
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, exact, atol=1e-5)
+    assert autoencoder.inverse_transform(exact).dtype == np.float64
+    assert autoencoder.inverse_transform(single).dtype == np.float32
+    assert autoencoder.reconstruct(curve.astype(np.float32)).dtype == np.float32
+    assert autoencoder.score_samples(curve.astype(np.float32)).dtype == np.float32
+    assert autoencoder.transform((10 * curve).astype(int)).dtype == np.float64
+    # in float64 a row's code does not depend on its company beyond float64's rounding
+    alone = np.vstack([autoencoder.transform(row[None]) for row in curve[:10]])
+    np.testing.assert_allclose(alone, exact[:10], rtol=0, atol=1e-14)
+    assert all(p.dtype == torch.float32 for p in autoencoder.net_.module_.parameters())
+
+
+def test_order_batches_and_y_do_not_change_codes(curve):
+    autoencoder = small().fit(curve)
+    codes = autoencoder.transform(curve)
+    order = np.random.RandomState(0).permutation(len(curve))
+    np.testing.assert_allclose(autoencoder.transform(curve[order]), codes[order], atol=1e-14)
+    many = np.tile(curve, (20, 1))  # 6000 rows are mapped in two parts
+    np.testing.assert_allclose(autoencoder.transform(many)[-300:], codes, atol=1e-14)
+    assert np.array_equal(small().fit(curve, np.arange(300)).transform(curve), codes)
+    assert np.array_equal(small().fit_transform(curve, ["y"] * 300), codes)
+
+
+def test_read_only_fortran_and_integer_input(curve, tmp_path):
+    X = np.round(10 * curve)
+    codes = small().fit_transform(X)
+    frozen = X.copy()
+    frozen.setflags(write=False)
+    path = tmp_path / "X.npy"
+    np.save(path, X)
+    mapped = np.load(path, mmap_mode="r")
+    for same in (frozen, mapped, np.asfortranarray(X), X.astype(int), X.tolist()):
+        np.testing.assert_allclose(small().fit_transform(same), codes, atol=1e-6)
+    assert np.array_equal(X, np.round(10 * curve))
+
+
+# ------------------------------------------------------------------------------ randomness
+
+
+@pytest.mark.parametrize(
+    "random_state", [0, None, np.random.RandomState(0)], ids=["int", "None", "RandomState"]
+)
+def test_global_generators_are_left_alone(curve, random_state):
+    autoencoder = small(random_state=random_state, dropout=0.1, init="random")
+    numpy_before, torch_before = np.random.get_state(), torch.get_rng_state()
+    threads, filters = torch.get_num_threads(), list(warnings.filters)
+    autoencoder.fit(curve).transform(curve)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(numpy_before, np.random.get_state(), strict=True)
+    )
+    assert torch.equal(torch_before, torch.get_rng_state())
+    assert torch.get_num_threads() == threads
+    assert warnings.filters == filters
+
+
+def test_results_come_from_random_state_alone(curve):
+    first = small(dropout=0.1).fit(curve)
+    torch.rand(3)
+    second = small(dropout=0.1).fit(curve)
+    assert torch.equal(weights(first), weights(second))
+    generator = np.random.RandomState(0)
+    one, two = (small(random_state=generator).fit(curve) for _ in range(2))
+    assert not torch.equal(weights(one), weights(two))
+
+
+def test_importing_changes_nothing():
+    code = """
+import logging, random, warnings, time
+import numpy as np, torch, skorch, sklearn.decomposition
+before = [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate(),
+          torch.get_num_threads(), logging.root.handlers[:], list(warnings.filters)]
+import skae
+after = [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate(),
+         torch.get_num_threads(), logging.root.handlers[:], list(warnings.filters)]
+assert before == after
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
+
+
+# --------------------------------------------------------------------------------- silence
+
+
+def test_nothing_is_printed_unless_asked(curve, capfd):
+    small().fit(curve).transform(curve)
+    assert capfd.readouterr() == ("", "")
+    small(verbose=1, max_iter=3).fit(curve)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "3/3" in err
+
+
+# ------------------------------------------------------------------- a user's own networks
+
+
+class Encoder(nn.Module):
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(n_in, 16), nn.Tanh(), nn.Linear(16, n_out))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("skip", [{}, {"linear_skip": False, "init": "random"}], ids=str)
+@pytest.mark.parametrize("kind", ["class", "callable", "instance"])
+def test_own_networks_are_trained(curve, kind, skip):
+    encoder = {
+        "class": Encoder,
+        "callable": lambda n_in, n_out: Encoder(n_in, n_out),
+        "instance": Encoder(5, 2),
+    }[kind]
+    before = copy.deepcopy(encoder)
+    autoencoder = clone(small(encoder=encoder, max_iter=100, **skip)).fit(curve)
+    core = autoencoder.encoder_[0]
+    trained = core.branch.module if not skip else core
+    assert isinstance(trained, Encoder)
+    assert autoencoder.score(curve) > PCA(2).fit(curve).explained_variance_ratio_.sum() + 0.02
+    if kind == "instance":
+        assert trained is not encoder
+        for name, value in before.state_dict().items():
+            assert torch.equal(value, encoder.state_dict()[name])
+
+
+def test_an_instance_starts_from_its_weights(curve):
+    encoder = Encoder(5, 2)
+    autoencoder = small(encoder=encoder, linear_skip=False, init="random", max_iter=0).fit(curve)
+    assert torch.equal(autoencoder.encoder_[0].layers[0].weight, encoder.layers[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        (
+            {"encoder": lambda n_in, n_out: Encoder(n_in, 3)},
+            r"encoder Encoder .*\(2, 2\).*\(2, 3\)",
+        ),
+        (
+            {"decoder": lambda n_in, n_out: Encoder(n_in, 4)},
+            r"decoder Encoder .*\(2, 5\).*\(2, 4\)",
+        ),
+        ({"encoder": lambda n_in, n_out: Encoder(7, n_out)}, r"encoder Encoder .*raised Runtime"),
+        ({"encoder": lambda n_in, n_out: nn.LSTM(n_in, n_out)}, "encoder LSTM .*gave a tuple"),
+        ({"encoder": lambda n_in, n_out: "network"}, "nn.Module or return one, got 'network'"),
+    ],
+)
+def test_a_network_of_the_wrong_shape_is_one_sentence(curve, parameters, message):
+    autoencoder = small(**parameters)
+    with pytest.raises((ValueError, TypeError), match=message):
+        autoencoder.fit(curve)
+    assert not hasattr(autoencoder, "n_features_in_")
+
+
+def test_a_network_that_gives_nan_is_refused(curve):
+    class Broken(Encoder):
+        def forward(self, x):
+            return super().forward(x) * float("nan")
+
+    with pytest.raises(ValueError, match=r"encoder Broken .*finite.*gave NaN"):
+        small(encoder=Broken).fit(curve)
+
+
+# -------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_components": 6}, r"at most min\(n_samples, n_features\)=5 .* got 6"),
+        ({"n_components": 0}, "'n_components' parameter"),
+        ({"n_components": 1.5}, "'n_components' parameter"),
+        ({"n_components": "2"}, "'n_components' parameter"),
+        ({"hidden_layer_sizes": (16, 0)}, "hidden_layer_sizes must hold integers"),
+        ({"hidden_layer_sizes": (1.5,)}, "hidden_layer_sizes must hold integers"),
+        ({"hidden_layer_sizes": ["a"]}, "hidden_layer_sizes must hold integers"),
+        ({"activation": "rely"}, "'activation' parameter"),
+        ({"output_activation": "softmax"}, "'output_activation' parameter"),
+        ({"init": "zeros"}, "'init' parameter"),
+        ({"penalty": "l3"}, "'penalty' parameter"),
+        ({"alpha": -1}, "'alpha' parameter"),
+        ({"alpha": "big"}, "'alpha' parameter"),
+        ({"optimizer": "newton"}, "'optimizer' parameter"),
+        ({"optimizer": nn.Linear}, "subclass of torch.optim.Optimizer .* got Linear"),
+        ({"learning_rate_init": 0}, "'learning_rate_init' parameter"),
+        ({"batch_size": 0}, "'batch_size' parameter"),
+        ({"max_iter": -1}, "'max_iter' parameter"),
+        ({"dropout": 1.0}, "'dropout' parameter"),
+        ({"encoder": "mlp"}, "'encoder' parameter"),
+        ({"linear_skip": False}, "init='pca' must come with linear_skip=True"),
+        ({"output_activation": "logistic"}, "output_activation='logistic' must come with"),
+        ({"device": "gpu"}, "device must be one that torch can use .* got 'gpu'"),
+        ({"device": "meta"}, "device must be one that torch can use .* got 'meta'"),
+        ({"device": "cuda:99"}, "device must be one that torch can use .* got 'cuda:99'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_parameter_is_one_sentence_and_changes_nothing(curve, parameters, message):
+    autoencoder = small(**parameters)
+    with pytest.raises(ValueError, match=message) as caught:
+        autoencoder.fit(curve)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(NotFittedError):
+        autoencoder.transform(curve)
+    fitted = small().fit(curve)
+    before = pickle.dumps(fitted.transform(curve))
+    fitted.set_params(**parameters)
+    with pytest.raises(ValueError, match=message):
+        fitted.fit(curve[:, ::-1])
+    assert pickle.dumps(fitted.transform(curve)) == before
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.array([[1.0, np.inf], [0, 1]]), "infinity"),
+        (np.array([[1.0, np.nan], [0, 1]]), "NaN"),
+        (np.arange(5.0), "Expected 2D array, got 1D"),
+        (np.zeros((0, 3)), "0 sample"),
+        (np.zeros((1, 3)), "1 sample"),
+        (np.zeros((3, 0)), "0 feature"),
+        (np.array([["a", "b"], ["c", "d"]]), "could not convert|Unable to convert"),
+        (np.array([[1e308, -1e308], [-1e308, 1e308]] * 3), "variance that is finite in float64"),
+    ],
+    ids=["inf", "nan", "1-D", "no rows", "one row", "no columns", "strings", "overflow"],
+)
+def test_wrong_data_is_one_sentence(X, message):
+    autoencoder = small(n_components=1)
+    with pytest.raises(ValueError, match=message):
+        autoencoder.fit(X)
+    assert not hasattr(autoencoder, "n_features_in_")
+    with pytest.raises(NotFittedError):
+        autoencoder.score(np.zeros((2, 2)))
+
+
+def test_wrong_widths_after_fit(curve):
+    autoencoder = small().fit(curve)
+    for method in (autoencoder.transform, autoencoder.reconstruct, autoencoder.score_samples):
+        with pytest.raises(ValueError, match=r"X has 4 features, but .* is expecting 5"):
+            method(curve[:, :4])
+    with pytest.raises(ValueError, match=r"n_components_=2, got 3; pass what transform"):
+        autoencoder.inverse_transform(np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="X has 4 features"):
+        autoencoder.set_params(warm_start=True).fit(curve[:, :4])
+    with pytest.raises(ValueError, match=r"n_components must stay as it was, 2, .* got 3"):
+        autoencoder.set_params(n_components=3).fit(curve)
+
+
+def test_wide_codes_are_allowed_without_pca(curve):
+    autoencoder = small(n_components=9, linear_skip=False, init="random").fit(curve)
+    assert autoencoder.transform(curve).shape == (300, 9)
+
+
+# ---------------------------------------------------------------- when training goes wrong
+
+
+class AtEpoch(Callback):
+    def __init__(self, epoch, act):
+        self.epoch = epoch
+        self.act = act
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == self.epoch:
+            self.act(net)
+
+
+def interrupt(net):
+    raise KeyboardInterrupt
+
+
+def spoil(net):
+    with torch.no_grad():
+        next(net.module_.parameters()).fill_(float("nan"))
+        net.average_.average[0].fill_(float("nan"))
+
+
+def test_an_interrupt_is_raised_and_nothing_is_lost(curve):
+    autoencoder = small(callbacks=[AtEpoch(2, interrupt)])
+    with pytest.raises(KeyboardInterrupt):
+        autoencoder.fit(curve)
+    assert not hasattr(autoencoder, "net_")
+    fitted = small(warm_start=True).fit(curve)
+    before, attributes = weights(fitted).clone(), set(vars(fitted))
+    with pytest.raises(KeyboardInterrupt):
+        fitted.set_params(callbacks=[AtEpoch(2, interrupt)]).fit(curve)
+    assert torch.equal(weights(fitted), before)
+    assert set(vars(fitted)) == attributes
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_a_loss_that_is_not_finite_ends_training_with_the_last_good_weights(curve, early_stopping):
+    parameters = {"early_stopping": early_stopping, "max_iter": 30}
+    with pytest.warns(ConvergenceWarning, match=r"epoch 8.*lower learning_rate_init=0.004"):
+        spoiled = small(callbacks=[AtEpoch(8, spoil)], **parameters).fit(curve)
+    assert spoiled.n_iter_ == 8
+    good = small(**{**parameters, "max_iter": 7}).fit(curve)
+    assert spoiled.best_iter_ == good.best_iter_
+    assert torch.equal(weights(spoiled), weights(good))
+
+
+def test_a_learning_rate_that_is_far_too_high_is_survived(curve):
+    autoencoder = small(optimizer="sgd", learning_rate_init=1e6, early_stopping=False)
+    with pytest.warns(ConvergenceWarning):
+        autoencoder.fit(curve)
+    assert np.isfinite(autoencoder.transform(curve)).all()
+
+
+# ------------------------------------------------------------------------------ persistence
+
+
+def test_a_pickle_holds_the_weights_and_little_else(digits):
+    autoencoder = AutoencoderTransformer(8, max_iter=10, random_state=0).fit(digits)
+    size = len(pickle.dumps(autoencoder))
+    n_bytes = 4 * weights(autoencoder).numel()
+    # 15 kB for parameters, history and the names of classes
+    assert n_bytes < size < n_bytes + 15_000
+    assert size < digits.astype(np.float32).nbytes / 4
+    loaded = pickle.loads(pickle.dumps(autoencoder))
+    assert np.array_equal(loaded.transform(digits), autoencoder.transform(digits))
+    assert loaded.net_.history == autoencoder.net_.history
+    again = loaded.set_params(warm_start=True).fit(digits)
+    assert again.score(digits) > autoencoder.score(digits) - 0.01
+
+
+def test_a_model_fitted_on_a_device_that_is_not_here_loads_on_the_cpu(curve):
+    device = "cuda:99" if torch.cuda.is_available() else "cuda"
+    autoencoder = small().fit(curve)
+    codes = autoencoder.transform(curve)
+    autoencoder.net_.device = device
+    stored = pickle.dumps(autoencoder)
+    with pytest.warns(UserWarning, match="CUDA|cuda|device"):
+        loaded = pickle.loads(stored)
+    assert loaded.device_ == torch.device("cpu")
+    assert np.array_equal(loaded.transform(curve), codes)
+
+
+def test_parameters_are_documented_and_tested_for_their_range():
+    signature = inspect.signature(AutoencoderTransformer)
+    constraints = AutoencoderTransformer._parameter_constraints
+    assert list(signature.parameters) == list(constraints)
+    documented = AutoencoderTransformer.__doc__
+    assert all(f"{name}" in documented for name in signature.parameters)
+
+
+def test_features_of_different_units_are_the_users_to_scale():
+    X = DATA["wine"]
+    raw = small(max_iter=0).fit(X)
+    assert raw.score(X) > 0.99  # proline is nearly all of the variance, as to PCA
+    assert small(max_iter=0).fit(StandardScaler().fit_transform(X)).score(
+        StandardScaler().fit_transform(X)
+    ) == pytest.approx(0.554, abs=1e-3)
+
+
+def test_an_mlp_class_can_be_given_as_a_callable(curve):
+    encoder = MLP([5, 16, 2], "gelu")
+    autoencoder = small(encoder=encoder).fit(curve)
+    assert isinstance(autoencoder.encoder_[0].branch, MLP)
