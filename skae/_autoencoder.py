@@ -165,6 +165,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     ----------
     net_ : skorch.NeuralNet
         The trained net; its ``history`` has the losses and times of all epochs.
+    encoder_ : nn.Module
+        The trained encoder, from ``(x - mean_) / scale_`` to ``code / scale_``.
+    decoder_ : nn.Module
+        The trained decoder, from ``code / scale_`` to ``(x̂ - mean_) / scale_``.
+    device_ : torch.device
+        What computes; of a model loaded where its device is not, the CPU.
     n_components_ : int
         Size of the code.
     mean_ : ndarray of shape (n_features,)
@@ -322,17 +328,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     @property
     def encoder_(self):
-        """The fitted encoder, an nn.Module from ``(x - mean_) / scale_`` to ``code / scale_``."""
         return self.net_.module_.encoder
 
     @property
     def decoder_(self):
-        """The fitted decoder, an nn.Module from ``code / scale_`` to ``(x̂ - mean_) / scale_``."""
         return self.net_.module_.decoder
 
     @property
     def device_(self):
-        """The torch.device that computes; of a model loaded elsewhere, one that is there."""
         return torch.device(self.net_.device)
 
     @property

@@ -1,0 +1,42 @@
+# Each target makes what it needs: a virtual environment in .venv with the versions of
+# constraints.txt. PYTHON names the interpreter to make it from, 3.11 or later.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet \
+	--disable-pip-version-check
+# The networks of the tests are too small for two threads, so two processes have one each.
+ONE_THREAD := OMP_NUM_THREADS=1
+
+.PHONY: demo test lint format quality clean
+
+demo: .venv/demo ## the digits, with PCA beside
+	$(BIN)/python examples/quickstart.py
+
+test: .venv/test ## the whole suite
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q
+
+lint: .venv/test ## what must be clean before a commit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+quality: .venv/test ## held-out R² against PCA
+	$(BIN)/python benchmarks/quality.py
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache output
+
+.venv/bin/python:
+	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or later is needed'"
+	$(PYTHON) -m venv .venv
+
+.venv/demo: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[examples]"
+	touch $@
+
+.venv/test: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[test]"
+	touch $@

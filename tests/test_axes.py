@@ -1,0 +1,130 @@
+"""Turning codes to their principal axes."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ortho_group
+from sklearn.decomposition import PCA
+from torch import nn
+
+from skae._axes import principal_axes, turned, unturned
+from skae.modules import Autoencoder
+
+
+def table(n_rows=60, seed=0):
+    """Return rows with five features of clearly different variance, in a general position."""
+    rng = np.random.RandomState(seed)
+    X = rng.normal(size=(n_rows, 5)) * [5, 4, 3, 2, 1]
+    return X @ ortho_group.rvs(5, random_state=seed) + [100, 0, 0, -7, 0]
+
+
+def some_codes(X, n_components=3):
+    """Return codes of rows that are correlated, off centre and no linear map of the rows."""
+    rng = np.random.RandomState(1)
+    return np.tanh(0.1 * X @ rng.normal(size=(5, n_components))) + 3
+
+
+@pytest.mark.parametrize("n_components", [1, 3])
+def test_on_its_axes_a_code_is_centred_uncorrelated_and_of_falling_variance(n_components):
+    X = table()
+    codes = some_codes(X, n_components)
+    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(X))
+    on_axes = (codes - mean.numpy()) @ axes.numpy().T
+    covariance = on_axes.T @ on_axes / len(X)
+    variances = np.diag(covariance)
+    # float64 rounding of sums over 60 rows of numbers of size 1
+    np.testing.assert_allclose(on_axes.mean(axis=0), 0, atol=1e-14)
+    np.testing.assert_allclose(covariance - np.diag(variances), 0, atol=1e-14)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(n_components), atol=1e-14)
+    assert bool((np.diff(variances) < 0).all())
+    # a rotation keeps the total
+    assert variances.sum() == pytest.approx(codes.var(axis=0).sum(), rel=1e-13)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_feature_that_covaries_most_with_a_component_covaries_positively(seed, sign):
+    X = table(seed=seed)
+    codes = sign * some_codes(X)
+    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(X))
+    on_axes = (codes - mean.numpy()) @ axes.numpy().T
+    covariances = on_axes.T @ (X - X.mean(axis=0))
+    assert bool((covariances[range(3), np.abs(covariances).argmax(axis=1)] > 0).all())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pcas_codes_turned_and_shifted_at_will_are_brought_back_signs_included(seed):
+    X = table(seed=seed)
+    expected = PCA(3).fit_transform(X)
+    codes = expected @ ortho_group.rvs(3, random_state=seed) + [1, 2, 3]
+    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(X))
+    on_axes = (codes - mean.numpy()) @ axes.numpy().T
+    # rounding of float64 values of size 10, magnified by gaps between variances of the same size
+    np.testing.assert_allclose(on_axes, expected, atol=1e-11)
+
+
+def test_rows_in_float32_have_the_same_axes():
+    X = table()
+    codes = torch.tensor(some_codes(X))
+    expected, expected_mean = principal_axes(codes, torch.tensor(X))
+    axes, mean = principal_axes(codes, torch.tensor(X, dtype=torch.float32))
+    # only signs depend on X
+    assert torch.equal(axes, expected)
+    assert torch.equal(mean, expected_mean)
+    assert axes.dtype == mean.dtype == torch.float64
+
+
+def autoencoder():
+    torch.manual_seed(0)
+    return Autoencoder(nn.Linear(5, 3), nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 5)))
+
+
+# A rotation that is not its own transpose, and a shift.
+AXES = torch.tensor(ortho_group.rvs(3, random_state=0))
+MEAN = torch.tensor([1.0, -2.0, 0.5]).double()
+
+
+def test_a_turned_encoder_gives_the_code_on_the_axes():
+    module = autoencoder()
+    x = torch.randn(7, 5)
+    with torch.no_grad():
+        expected = (module.encoder(x).double() - MEAN) @ AXES.T
+        codes = turned(module, AXES, MEAN).encoder(x)
+    assert codes.dtype == torch.float32
+    # float32 rounding of values of size 1
+    torch.testing.assert_close(codes.double(), expected, rtol=0, atol=2e-6)
+
+
+def test_turning_leaves_reconstructions_as_they_are():
+    module = autoencoder()
+    x = torch.randn(7, 5)
+    # float32 rounding of a map and its inverse on values of size 1
+    torch.testing.assert_close(turned(module, AXES, MEAN)(x), module(x), rtol=0, atol=2e-6)
+
+
+def test_turning_by_nothing_changes_no_bit():
+    module = autoencoder()
+    x = torch.randn(7, 5)
+    same = turned(module, torch.eye(3).double(), torch.zeros(3).double())
+    assert torch.equal(same.encoder(x), module.encoder(x))
+    assert torch.equal(same(x), module(x))
+
+
+def test_the_axes_are_fixed_and_the_networks_are_not():
+    module = autoencoder()
+    trainable = [id(p) for p in turned(module, AXES, MEAN).parameters() if p.requires_grad]
+    assert trainable == [id(p) for p in module.parameters()]
+
+
+def test_unturned_is_the_autoencoder_before():
+    module = autoencoder()
+    before = unturned(turned(module, AXES, MEAN))
+    assert before.encoder is module.encoder
+    assert before.decoder is module.decoder
+
+
+def test_turning_draws_nothing_from_the_global_generator():
+    module = autoencoder()
+    before = torch.get_rng_state()
+    turned(module, AXES, MEAN)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,478 @@
+"""What happens at the ends of epochs."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.exceptions import ConvergenceWarning
+from skorch.callbacks import Callback
+from skorch.dataset import ValidSplit
+from torch import nn
+
+from skae._callbacks import DivergenceGuard, EarlyStopping, ProgressBar, significant
+from skae._net import ReconstructionNet
+from skae.losses import SquaredError
+from skae.modules import MLP, Autoencoder
+
+N_ROWS, N_VALID = 40, 8  # skorch's split by 5 holds out the first fifth of the rows
+
+
+@pytest.fixture(name="X")
+def table():
+    return torch.tensor(np.random.RandomState(0).normal(size=(N_ROWS, 4))).float()
+
+
+def autoencoder(seed=0):
+    torch.manual_seed(seed)
+    return Autoencoder(
+        nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2)), MLP([2, 6, 4], "tanh")
+    )
+
+
+def make_net(module, **parameters):
+    defaults = {
+        "criterion": SquaredError,
+        "optimizer": torch.optim.Adam,
+        "lr": 0.02,
+        "batch_size": 12,
+        "max_epochs": 6,
+        "train_split": ValidSplit(5),
+        "iterator_train__shuffle": True,
+        "verbose": 0,
+    }
+    return ReconstructionNet(module, **{**defaults, **parameters})
+
+
+def fitted(X, **parameters):
+    net = make_net(autoencoder(), **parameters)
+    torch.manual_seed(1)
+    return net.fit(X)
+
+
+def weights(module):
+    return copy.deepcopy(module.state_dict())
+
+
+def assert_same_weights(module, expected):
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+class AtEpoch(Callback):
+    """Calls a function of the net at one event of one epoch."""
+
+    def __init__(self, epoch, event, function):
+        def call(net, **kwargs):
+            if len(net.history) == epoch:
+                function(net)
+
+        self.epoch = epoch
+        self.event = event
+        self.function = function
+        setattr(self, event, call)
+
+
+# --------------------------------------------------------------------------------- significance
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 10, 40, 1000])
+def test_gains_are_significant_where_a_one_sided_t_test_says_so(n_rows):
+    rng = np.random.RandomState(n_rows)
+    verdicts = []
+    for _ in range(200):
+        gains = rng.normal(loc=rng.choice([-1, 0, 2, 4]) / np.sqrt(n_rows), size=n_rows)
+        expected = stats.ttest_1samp(gains, 0, alternative="greater").pvalue < 0.05
+        assert significant(torch.tensor(gains)) == expected
+        verdicts.append(expected)
+    assert {True, False} == set(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        ([1e-9] * 5, True),  # all equal: no doubt about the sign
+        ([0.0] * 5, False),
+        ([-1e-9] * 5, False),
+        ([1.0, 1.0, torch.nan], False),
+        ([1.0, 1.0, torch.inf], False),
+        ([1.0, 1.0, -torch.inf], False),
+    ],
+)
+def test_gains_without_variance_or_without_value(gains, expected):
+    assert bool(significant(torch.tensor(gains, dtype=torch.float64))) is expected
+
+
+# ------------------------------------------------------------------------------- early stopping
+
+
+class Constant(nn.Module):
+    """A decoder that always gives the same row, which is its one parameter."""
+
+    def __init__(self, row):
+        super().__init__()
+        self.row = nn.Parameter(torch.tensor(row, dtype=torch.float32))
+
+    def forward(self, code):
+        return self.row.expand(len(code), -1)
+
+
+class Scripted(torch.optim.Optimizer):
+    """An optimiser whose steps are known beforehand."""
+
+    def __init__(self, parameters, lr, rows):
+        super().__init__(parameters, {"lr": lr})
+        self.rows = iter(rows)
+
+    @torch.no_grad()
+    def step(self, closure):
+        with torch.enable_grad():
+            loss = closure()
+        (parameter,) = self.param_groups[0]["params"]
+        parameter.copy_(torch.as_tensor(next(self.rows), dtype=torch.float32))
+        return loss
+
+
+class AbsoluteError(nn.Module):
+    def forward(self, x_hat, x):
+        return (x_hat - x).abs().mean(dim=1)
+
+
+def stopped(X, start, rows, n_iter_no_change=100, tol=0.0, **parameters):
+    """Return a net and its EarlyStopping after epochs in which the output was these rows."""
+    early_stopping = EarlyStopping(n_iter_no_change, tol)
+    net = make_net(
+        Autoencoder(nn.Identity(), Constant(start)),
+        optimizer=Scripted,
+        optimizer__rows=rows,
+        batch_size=len(X),
+        max_epochs=len(rows),
+        average_decay=0.0,
+        callbacks=[early_stopping],
+        **parameters,
+    )
+    return net.fit(X), early_stopping
+
+
+def with_scores(scores, start=0.0, **parameters):
+    """As `stopped`, with these scores after the epochs.
+
+    Of rows that are all 1 the output t leaves the error (1 - t)², and the mean row leaves 1. All
+    rows gain alike, so that each gain is significant.
+    """
+    ones = torch.ones(N_ROWS, 4)
+    rows = [np.full(4, 1 - np.sqrt(1 - score)) for score in scores]
+    return stopped(ones, np.full(4, 1 - np.sqrt(1 - start)), rows, **parameters)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "error"), [(SquaredError, np.square), (AbsoluteError, np.abs)]
+)
+def test_scores_are_one_minus_the_loss_as_a_share_of_that_of_the_mean_row(X, criterion, error):
+    rng = np.random.RandomState(1)
+    start, *rows = rng.normal(size=(6, 4)).astype(np.float32)
+    _, early_stopping = stopped(X, start, rows, criterion=criterion)
+    held_out = X[:N_VALID].numpy().astype(np.float64)
+    expected = [1 - error(held_out - row).mean() / error(held_out).mean() for row in [start, *rows]]
+    # float32 rounding of each row's loss
+    np.testing.assert_allclose(early_stopping.scores_, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_held_out_rows_that_are_all_the_mean_row_score_one_exactly_if_they_are_met():
+    _, early_stopping = stopped(torch.zeros(N_ROWS, 4), [1.0] * 4, [[0.5] * 4, [0.0] * 4])
+    assert early_stopping.scores_ == [0.0, 0.0, 1.0]
+    assert early_stopping.best_iter_ == 2
+
+
+def test_the_first_score_is_the_starts_outside_training(X):
+    early_stopping = EarlyStopping(10, 0.0)
+    module = autoencoder()
+    start = copy.deepcopy(module).eval()
+    make_net(module, callbacks=[early_stopping]).fit(X)
+    held_out = X[:N_VALID]
+    with torch.no_grad():
+        expected = 1 - nn.MSELoss()(start(held_out), held_out) / held_out.square().mean()
+    # float32 rounding
+    assert early_stopping.scores_[0] == pytest.approx(expected.item(), abs=1e-6)
+    assert len(early_stopping.scores_) == 1 + 6
+
+
+def test_the_best_epochs_weights_are_restored_exactly():
+    net, early_stopping = with_scores([0.2, 0.75, 0.5, 0.7])
+    assert early_stopping.best_iter_ == 2
+    assert early_stopping.best_score_ == early_stopping.scores_[2] == 0.75  # dyadic: exact
+    assert torch.equal(net.module_.decoder.row, torch.full((4,), 0.5))
+
+
+def test_of_equally_good_epochs_the_first_is_kept():
+    _, early_stopping = with_scores([0.2, 0.75, 0.5, 0.75])
+    assert early_stopping.best_iter_ == 2
+
+
+def test_a_gain_below_tol_is_no_reason_to_go_on_but_is_kept():
+    _, early_stopping = with_scores([0.5, 0.501, 0.502], tol=0.01)
+    assert early_stopping.best_iter_ == 3
+
+
+@pytest.mark.parametrize("scores", [[-0.1, -0.5, -0.2], [0.0, 0.0]])
+def test_the_start_is_kept_where_no_epoch_is_better(scores):
+    net, early_stopping = with_scores(scores)
+    assert early_stopping.best_iter_ == 0
+    assert early_stopping.best_score_ == 0
+    assert torch.equal(net.module_.decoder.row, torch.zeros(4))
+
+
+@pytest.fixture
+def lucky(X):
+    """Rows of which those held out have by luck a first feature of mean 0.125, +- 0.5."""
+    X[:N_VALID, 0] = torch.tensor([2.0, 2.0, 2.0, -1.0, -1.0, -1.0, -1.0, -1.0])
+    return X
+
+
+def towards_the_lucky_mean(*shares):
+    return [[0.125 * share, 0.0, 0.0, 0.0] for share in shares]
+
+
+def test_the_start_is_kept_where_gains_are_not_significant(lucky):
+    rows = towards_the_lucky_mean(0.5, 1.0, 0.1)
+    net, early_stopping = stopped(lucky, [0.0] * 4, rows)
+    assert min(early_stopping.scores_[1:]) > early_stopping.scores_[0]
+    assert early_stopping.best_iter_ == 0
+    assert not net.module_.decoder.row.any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_significant_epoch_is_kept(X, seed):
+    rng = np.random.RandomState(seed)
+    X = X + 0.7
+    start, *rows = 0.7 + rng.normal(size=(30, 4)).astype(np.float32)
+    net, early_stopping = stopped(X, start, rows)
+    held_out = X[:N_VALID].numpy().astype(np.float64)
+    losses = [np.square(held_out - row).mean(axis=1) for row in [start, *rows]]
+    p_values = [
+        stats.ttest_1samp(losses[0] - now, 0, alternative="greater").pvalue for now in losses[1:]
+    ]
+    candidates = [0, *[i for i, p in enumerate(p_values, start=1) if p < 0.05]]
+    best = min(candidates, key=lambda i: losses[i].mean())
+    assert early_stopping.best_iter_ == best
+    assert early_stopping.best_score_ == early_stopping.scores_[best]
+    assert torch.equal(net.module_.decoder.row, torch.tensor([start, *rows][best]))
+
+
+@pytest.mark.parametrize(
+    ("scores", "n_iter_no_change", "n_epochs"),
+    [
+        ([0.5, 0.5, 0.5, 0.5, 0.5], 1, 2),
+        ([0.5, 0.5, 0.5, 0.5, 0.5], 3, 4),
+        ([0.5, 0.4, 0.6, 0.5, 0.5], 2, 5),  # the gain in between starts the count again
+        ([0.5, 0.4, 0.3, 0.6, 0.7], 2, 3),
+        ([0.0, 0.0, 0.9], 2, 2),  # the start counts
+        ([-0.5, -0.4, -0.3, -0.2], 3, 3),  # gains on what is worse than the start are none
+    ],
+)
+def test_training_ends_after_so_many_epochs_without_a_gain(scores, n_iter_no_change, n_epochs):
+    net, early_stopping = with_scores(scores, n_iter_no_change=n_iter_no_change)
+    assert len(net.history) == n_epochs
+    assert len(early_stopping.scores_) == 1 + n_epochs
+
+
+@pytest.mark.parametrize(("n_iter_no_change", "n_epochs"), [(2, 3), (3, 7)])
+def test_patience_counts_from_the_last_gain_of_tol(n_iter_no_change, n_epochs):
+    # 0.512 is the first that is 0.01 above 0.5; 0.511 later is not 0.01 above that
+    scores = [0.5, 0.504, 0.508, 0.512, 0.511, 0.513, 0.514, 0.515]
+    net, _ = with_scores(scores, n_iter_no_change=n_iter_no_change, tol=0.01)
+    assert len(net.history) == n_epochs
+
+
+def test_a_gain_that_is_not_significant_yet_keeps_training_going(lucky):
+    rows = towards_the_lucky_mean(0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0)
+    net, early_stopping = stopped(lucky, [0.0] * 4, rows, n_iter_no_change=2)
+    assert early_stopping.best_iter_ == 0
+    assert len(net.history) == 7
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_epoch_without_a_finite_held_out_loss_is_never_kept(X, value):
+    rows = [[0.5] * 4, [value] * 4, [value] * 4, [value] * 4]
+    net, early_stopping = stopped(torch.ones(N_ROWS, 4), [0.0] * 4, rows, n_iter_no_change=2)
+    assert early_stopping.best_iter_ == 1
+    assert len(net.history) == 3
+    assert torch.equal(net.module_.decoder.row, torch.full((4,), 0.5))
+
+
+def test_restoring_the_best_epoch_is_training_that_many_epochs(X):
+    early_stopping = EarlyStopping(5, 0.0)
+    X = X @ torch.tensor(np.random.RandomState(1).normal(size=(4, 4))).float()
+    net = fitted(X, callbacks=[early_stopping], max_epochs=100, lr=0.2)
+    best = early_stopping.best_iter_
+    assert 0 < best < len(net.history) < 100
+    assert_same_weights(net.module_, fitted(X, max_epochs=best, lr=0.2).module_.state_dict())
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping(10, 0.0), DivergenceGuard()])
+def test_copies_of_weights_and_rows_are_gone_after_training(X, callback):
+    fitted(X, callbacks=[callback])
+    for value in vars(callback).values():
+        assert not isinstance(value, (dict, torch.Tensor))
+
+
+@pytest.mark.parametrize("callback", [EarlyStopping(10, 0.0), DivergenceGuard()])
+def test_after_an_interrupt_no_copies_are_left(X, callback):
+    def interrupt(net):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fitted(X, callbacks=[callback, AtEpoch(3, "on_epoch_end", interrupt)])
+    for value in vars(callback).values():
+        assert not isinstance(value, (dict, torch.Tensor))
+
+
+# ----------------------------------------------------------------------------- divergence guard
+
+
+class SpoilableSquaredError(SquaredError):
+    """The squared error, plus a number for some rows that can be set."""
+
+    added = 0.0
+
+    def forward(self, x_hat, x):
+        return super().forward(x_hat, x) + self.added
+
+
+def spoil_loss(value):
+    def spoil(net):
+        net.criterion_.added = value
+
+    return "on_epoch_begin", spoil
+
+
+def spoil_state(name, value):
+    def spoil(net):
+        net.module_.state_dict()[name].view(-1)[0] = value
+
+    return "on_epoch_end", spoil
+
+
+SPOILERS = {
+    "loss is NaN": spoil_loss(torch.nan),
+    "loss is infinite": spoil_loss(torch.inf),
+    "loss is minus infinity": spoil_loss(-torch.inf),
+    "weight is NaN": spoil_state("decoder.0.weight", torch.nan),
+    "weight is infinite": spoil_state("decoder.0.weight", torch.inf),
+    "running variance is infinite": spoil_state("encoder.1.running_var", torch.inf),
+}
+
+
+@pytest.mark.parametrize("spoiler", SPOILERS)
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+def test_training_ends_where_something_is_not_finite_with_the_weights_before(X, spoiler, epoch):
+    guard = DivergenceGuard()
+    callbacks = [AtEpoch(epoch, *SPOILERS[spoiler]), guard]
+    with pytest.warns(ConvergenceWarning) as warned:
+        net = fitted(X, criterion=SpoilableSquaredError, callbacks=callbacks)
+    assert len(net.history) == epoch
+    assert guard.good_iter_ == epoch - 1
+    assert_same_weights(net.module_, fitted(X, max_epochs=epoch - 1).module_.state_dict())
+    (warning,) = warned
+    assert str(warning.message) == (
+        f"The loss was not finite in epoch {epoch}, so training ended there with the last good"
+        " weights; lower learning_rate_init=0.02 or alpha, or bring the features to one scale with"
+        " a StandardScaler."
+    )
+
+
+@pytest.mark.parametrize("max_epochs", [0, 1, 6])
+def test_where_all_is_finite_the_guard_does_nothing(X, max_epochs):
+    guard = DivergenceGuard()
+    net = fitted(X, callbacks=[guard], max_epochs=max_epochs)
+    assert len(net.history) == guard.good_iter_ == max_epochs
+    assert_same_weights(net.module_, fitted(X, max_epochs=max_epochs).module_.state_dict())
+
+
+def test_an_infinite_held_out_loss_alone_is_no_divergence(X):
+    X = X.clone()
+    X[0] = 1e30  # held out; its square is beyond float32
+    net = fitted(X, callbacks=[DivergenceGuard()])
+    assert not np.isfinite(net.history[:, "valid_loss"]).any()
+    assert len(net.history) == 6
+
+
+@pytest.mark.parametrize("event", ["on_epoch_begin", "on_batch_end", "on_epoch_end"])
+def test_an_interrupt_is_no_divergence(X, event):
+    def interrupt(net):
+        raise KeyboardInterrupt
+
+    guard = DivergenceGuard()
+    with pytest.raises(KeyboardInterrupt):
+        # a warning, which is an error here, would take the place of the interrupt
+        fitted(X, callbacks=[AtEpoch(3, event, interrupt), guard])
+    assert guard.good_iter_ == 2
+
+
+def test_going_on_for_no_epoch_is_no_divergence(X):
+    net = fitted(X, callbacks=[DivergenceGuard()])
+    before = weights(net.module_)
+    net.set_params(max_epochs=0)
+    net.partial_fit(X)
+    assert_same_weights(net.module_, before)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_of_a_guard_and_early_stopping_the_best_epoch_remains(X):
+    early_stopping = EarlyStopping(10, 0.0)
+    X = X @ torch.tensor(np.random.RandomState(1).normal(size=(4, 4))).float()
+    spoiler = AtEpoch(40, *spoil_loss(torch.nan))
+    callbacks = [spoiler, DivergenceGuard(), early_stopping]
+    parameters = {"criterion": SpoilableSquaredError, "max_epochs": 60, "lr": 0.01}
+    net = fitted(X, callbacks=callbacks, **parameters)
+    assert 0 < early_stopping.best_iter_ < len(net.history) == 40
+    expected = fitted(X, **{**parameters, "max_epochs": early_stopping.best_iter_})
+    assert_same_weights(net.module_, expected.module_.state_dict())
+
+
+# --------------------------------------------------------------------------------- progress bar
+
+
+def last_state(err):
+    """Return what a bar shows at last."""
+    return err.rstrip("\n").rsplit("\r", 1)[-1]
+
+
+def test_the_bar_is_one_line_on_standard_error_with_the_epochs_and_latest_losses(X, capsys):
+    net = fitted(X, callbacks=[ProgressBar()])
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    shown = last_state(err)
+    assert " 6/6 " in shown
+    assert "epoch" in shown
+    for name in ("train_loss", "valid_loss"):
+        assert f"{name}={net.history[-1, name]:.3g}" in shown
+
+
+def test_the_bar_shows_no_held_out_loss_where_there_is_none(X, capsys):
+    fitted(X, callbacks=[ProgressBar()], train_split=None)
+    shown = last_state(capsys.readouterr().err)
+    assert "train_loss=" in shown
+    assert "valid_loss" not in shown
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_bar_of_training_that_ends_early_stays_where_it_was(X, capsys, interrupted):
+    def end(net):
+        if interrupted:
+            raise KeyboardInterrupt
+        net.stop_training_ = True
+
+    bar = ProgressBar()
+    try:
+        fitted(X, callbacks=[bar, AtEpoch(2, "on_epoch_end", end)], max_epochs=9)
+    except KeyboardInterrupt:
+        assert interrupted
+    err = capsys.readouterr().err
+    assert re.search(r" 2/9 ", last_state(err))
+    assert err.count("\n") == 1
+    assert not hasattr(bar, "bar_")
