@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from skae._axes import principal_axes, turned, unturned
-from skae._callbacks import DivergenceGuard, EarlyStopping, ProgressBar
+from skae._callbacks import DivergenceGuard, EarlyStopping, ProgressBar, left_as_they_are
 from skae._compat import Interval, StrOptions, fit_context
 from skae._initialization import (
     checked_output,
@@ -147,8 +147,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Whether `fit` goes on from the weights (and the mean and scale) of the fit before.
 
     callbacks : list of skorch callbacks, default=None
-        Each gets every event that it implements. A callback of batches or gradients makes training
-        slower, as each step then waits for it.
+        Each gets every event that it implements. What training sets on them (attributes that end
+        in an underscore) is found on the copies in ``net_.callbacks_``. A callback of batches or
+        gradients makes training slower, as each step then waits for it.
 
     device : str or torch.device, default='auto'
         Where to compute: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ``'mps'``. ``'auto'`` is the first
@@ -540,7 +541,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             else:
                 module = self._start(X, data, random_state)
             net = self._make_net(module, len(X), device, seed)
-            net.fit(data)
+            with left_as_they_are(self.callbacks or []):
+                net.fit(data)
+                net.callbacks_ = [(name, copy.copy(callback)) for name, callback in net.callbacks_]
             self._read_training(net)
             at_pca = self.init == "pca" and not continues and self.best_iter_ == 0
             self._settle(net, data, at_pca)

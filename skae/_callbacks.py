@@ -1,5 +1,6 @@
 """What our fits do at the ends of epochs, as skorch callbacks."""
 
+import contextlib
 import math
 import warnings
 
@@ -27,6 +28,35 @@ def significant(gains):
     """
     standard_error = gains.std().item() / math.sqrt(len(gains))
     return gains.mean().item() > stdtrit(len(gains) - 1, 0.95) * standard_error
+
+
+@contextlib.contextmanager
+def left_as_they_are(callbacks):
+    """Take back from callbacks, at the end of a block, what training set on them.
+
+    They are parameters of an estimator, which a fit does not change, and what they hold (the
+    optimiser, for one) does not belong into its pickle. As everywhere in skorch, what training
+    sets ends in an underscore; a callback's other attributes are its owner's.
+
+    Parameters
+    ----------
+    callbacks : list
+        As for :class:`skorch.NeuralNet`: callbacks, classes of them, pairs of a name and either.
+    """
+    callbacks = [item[1] if isinstance(item, tuple | list) else item for item in callbacks]
+    instances = [callback for callback in callbacks if not isinstance(callback, type)]
+    before = [_set_by_training(callback) for callback in instances]
+    try:
+        yield
+    finally:
+        for callback, attributes in zip(instances, before, strict=True):
+            for name in _set_by_training(callback):
+                delattr(callback, name)
+            vars(callback).update(attributes)
+
+
+def _set_by_training(callback):
+    return {name: value for name, value in vars(callback).items() if name.endswith("_")}
 
 
 class EarlyStopping(Callback):

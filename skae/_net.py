@@ -103,6 +103,7 @@ class ReconstructionNet(NeuralNet):
 
     def initialize(self):
         super().initialize()
+        self.module_.train()  # all parts of it, also those that come from a fitted model
         self.row_losses_ = {}
         self.stop_training_ = False
         self.average_ = WeightAverage(self.module_.parameters(), self.average_decay)
@@ -174,6 +175,11 @@ class ReconstructionNet(NeuralNet):
     def _record_batch(self, prefix, losses):
         self.history.record_batch(prefix + "_loss", losses.mean().item())
         self.history.record_batch(prefix + "_batch_size", len(losses))
+
+    def _set_training(self, training=True):
+        # skorch sets every module's mode at each step, a tenth of a step on a small network
+        if self.module_.training is not training:
+            super()._set_training(training)
 
     def train_step(self, batch, **fit_params):
         step = super().train_step(batch)

@@ -16,7 +16,7 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EpochTimer, LRScheduler
 from torch import nn
 
 from skae import AutoencoderTransformer
@@ -247,6 +247,7 @@ def test_the_training_loss_is_one_minus_r2(curve):
         {"alpha": 0.1},
         {"penalty": None},
         {"dropout": 0.5},
+        {"dropout": 0.5, "early_stopping": False},
         {"average": False},
         {"activation": "tanh"},
         {"hidden_layer_sizes": (8, 4)},
@@ -266,7 +267,8 @@ def test_the_training_loss_is_one_minus_r2(curve):
     ids=str,
 )
 def test_each_parameter_makes_a_difference(curve, change):
-    before, after = small().fit(curve), small(**change).fit(curve)
+    before = small(early_stopping=change.get("early_stopping", True)).fit(curve)
+    after = small(**change).fit(curve)
     assert np.abs(before.reconstruct(curve) - after.reconstruct(curve)).max() > 1e-4
 
 
@@ -300,9 +302,14 @@ def test_a_penalty_of_ones_own_is_minimised(curve):
     )
 
 
-def test_dropout_is_off_when_rows_are_mapped(curve):
-    autoencoder = small(dropout=0.5).fit(curve)
+def test_dropout_is_off_when_rows_are_mapped_and_on_in_warm_starts(curve):
+    autoencoder = small(dropout=0.5, early_stopping=False, warm_start=True, max_iter=1).fit(curve)
     assert np.array_equal(autoencoder.transform(curve), autoencoder.transform(curve))
+    with_dropout = copy.deepcopy(autoencoder).fit(curve).loss_curve_
+    for module in autoencoder.net_.module_.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    assert autoencoder.fit(curve).loss_curve_[0] < with_dropout[0]
 
 
 def test_warm_start_goes_on_where_training_ended(curve):
@@ -708,6 +715,36 @@ def test_a_learning_rate_that_is_far_too_high_is_survived(curve):
     with pytest.warns(ConvergenceWarning):
         autoencoder.fit(curve)
     assert np.isfinite(autoencoder.transform(curve)).all()
+
+
+# ------------------------------------------------------------------------------- callbacks
+
+
+def test_callbacks_see_the_fit_and_stay_as_they_were(curve):
+    class Recorder(Callback):
+        def __init__(self):
+            self.n_epochs = 0
+
+        def on_train_begin(self, net, **kwargs):
+            self.net_ = net
+
+        def on_epoch_end(self, net, **kwargs):
+            self.n_epochs += 1
+
+    recorder, schedule = Recorder(), LRScheduler("ExponentialLR", gamma=0.5, event_name="lr")
+    autoencoder = small(callbacks=[("recorder", recorder), schedule, EpochTimer]).fit(curve)
+    assert recorder.n_epochs == autoencoder.n_iter_
+    assert vars(recorder) == {"n_epochs": autoencoder.n_iter_}
+    assert not hasattr(schedule, "lr_scheduler_")
+    rates = autoencoder.net_.history[:, "lr"]
+    np.testing.assert_allclose(rates, 0.004 * 0.5 ** np.arange(len(rates)))
+    fitted = dict(autoencoder.net_.callbacks_)
+    assert fitted["recorder"].net_ is autoencoder.net_
+    assert isinstance(fitted["LRScheduler"].lr_scheduler_, torch.optim.lr_scheduler.ExponentialLR)
+    # the pickle has the schedule's parameters and rates, but not its optimiser
+    size = len(pickle.dumps(small(early_stopping=False).fit(curve)))
+    scheduled = small(early_stopping=False, callbacks=[schedule]).fit(curve)
+    assert len(pickle.dumps(scheduled)) < size + 1000
 
 
 # ------------------------------------------------------------------------------ persistence

@@ -2,7 +2,7 @@
 
 import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from skorch.callbacks import GradientNormClipping
+from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
 
 from skae import AutoencoderTransformer
@@ -29,6 +29,11 @@ class Decoder(nn.Module):
 class Clipping(GradientNormClipping):
     def __repr__(self):
         return "Clipping()"  # the same in every process, as the tests' names must be
+
+
+class Decay(LRScheduler):
+    def __repr__(self):
+        return "Decay()"
 
 
 def configuration(**parameters):
@@ -64,6 +69,7 @@ CONFIGURATIONS = [
     configuration(penalty=None),
     configuration(average=False, batch_size=8),
     configuration(callbacks=[Clipping(1.0)]),
+    configuration(callbacks=[Decay("ExponentialLR", gamma=0.9)]),
 ]
 
 
