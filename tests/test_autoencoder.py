@@ -741,10 +741,9 @@ def test_callbacks_see_the_fit_and_stay_as_they_were(curve):
     fitted = dict(autoencoder.net_.callbacks_)
     assert fitted["recorder"].net_ is autoencoder.net_
     assert isinstance(fitted["LRScheduler"].lr_scheduler_, torch.optim.lr_scheduler.ExponentialLR)
-    # the pickle has the schedule's parameters and rates, but not its optimiser
-    size = len(pickle.dumps(small(early_stopping=False).fit(curve)))
-    scheduled = small(early_stopping=False, callbacks=[schedule]).fit(curve)
-    assert len(pickle.dumps(scheduled)) < size + 1000
+    # parameters alone are stored, not the optimiser behind the schedule
+    assert len(pickle.dumps(autoencoder.callbacks[1])) < 500
+    assert b"ExponentialLR" not in pickle.dumps(autoencoder.net_)
 
 
 # ------------------------------------------------------------------------------ persistence
