@@ -62,7 +62,8 @@ def unturned(module):
 
 
 def _fixed_linear(weight, bias):
-    layer = nn.Linear(*weight.shape).requires_grad_(False)
+    # not nn.Linear itself, which draws initial weights from the global generator
+    layer = nn.utils.skip_init(nn.Linear, *weight.shape).requires_grad_(False)
     layer.weight.copy_(weight)
     layer.bias.copy_(bias)
     return layer

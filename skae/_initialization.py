@@ -25,14 +25,23 @@ def data_units(X):
     -------
     mean : ndarray of shape (n_features,), float64
     scale : float
+
+    Raises
+    ------
+    ValueError
+        If the variance overflows.
     """
-    mean = X.mean(axis=0, dtype=np.float64)
-    largest = max(np.abs(X.max(axis=0) - mean).max(), np.abs(X.min(axis=0) - mean).max())
-    if largest <= 10 * np.finfo(X.dtype).eps * np.abs(mean).max():
-        return mean, 1.0  # nothing but the rounding of the mean
-    # in units of the largest deviation, whose own square may under- or overflow
-    squares = sum(np.square((X[rows] - mean) / largest).sum() for rows in gen_batches(len(X), 4096))
-    scale = float(largest * np.sqrt(squares / X.size))
+    low, high = X.min(axis=0), X.max(axis=0)
+    if np.array_equal(low, high):
+        return low.astype(np.float64), 1.0
+    with np.errstate(over="ignore", invalid="ignore"):  # said below in a sentence
+        mean = X.mean(axis=0, dtype=np.float64)
+        # in units of the largest deviation, whose own square may under- or overflow
+        largest = max(np.abs(high - mean).max(), np.abs(low - mean).max())
+        squares = sum(
+            np.square((X[rows] - mean) / largest).sum() for rows in gen_batches(len(X), 4096)
+        )
+        scale = float(largest * np.sqrt(squares / X.size))
     if not scale < np.sqrt(np.finfo(np.float64).max):
         raise ValueError(
             "X must have a variance that is finite in float64, got values up to"

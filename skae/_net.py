@@ -1,5 +1,7 @@
 """Training: skorch's ``NeuralNet`` with the few steps that autoencoders need done differently."""
 
+import contextlib
+
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring
@@ -14,7 +16,7 @@ def _is_out_of_patience(callback):
 
 
 class WeightAverage:
-    """Exponential moving average of parameters, changed places with them at will.
+    """Exponential moving average of parameters, which stands in their place outside of training.
 
     A constant high learning rate whose iterates are averaged reaches in few epochs what a low one
     reaches in many, and the average needs no horizon, so that it goes with early stopping. That
@@ -35,19 +37,27 @@ class WeightAverage:
         self.parameters = [p for p in parameters if p.requires_grad]
         self.average = [p.detach().clone() for p in self.parameters]
         self.decay = decay
-        self.in_place = False
 
     @torch.no_grad()
     def update(self):
         """Take the parameters after one more step into the average."""
         torch._foreach_lerp_(self.average, self.parameters, 1 - self.decay)
 
-    def put(self, in_place):
-        """Have the averages (True) or the raw parameters (False) in the parameters' place."""
-        if in_place is not self.in_place:
-            for parameter, average in zip(self.parameters, self.average, strict=True):
-                parameter.data, average.data = average.data, parameter.data
-            self.in_place = in_place
+    @contextlib.contextmanager
+    def set_aside(self):
+        """Have the latest weights in the parameters for a block, and the averages again after it.
+
+        At first they are equal; so it does not matter which of the two are in the parameters then.
+        """
+        self._change_places()
+        try:
+            yield
+        finally:
+            self._change_places()
+
+    def _change_places(self):
+        for parameter, average in zip(self.parameters, self.average, strict=True):
+            parameter.data, average.data = average.data, parameter.data
 
 
 class ReconstructionNet(NeuralNet):
@@ -75,6 +85,8 @@ class ReconstructionNet(NeuralNet):
     **kwargs : dict
         As in :class:`skorch.NeuralNet`.
     """
+
+    stop_training_ = False
 
     def __init__(
         self,
@@ -105,7 +117,6 @@ class ReconstructionNet(NeuralNet):
         super().initialize()
         self.module_.train()  # all parts of it, also those that come from a fitted model
         self.row_losses_ = {}
-        self.stop_training_ = False
         self.average_ = WeightAverage(self.module_.parameters(), self.average_decay)
         self.batches_watched_ = any(
             getattr(getattr(callback, event), "__func__", None) is not getattr(Callback, event)
@@ -121,7 +132,8 @@ class ReconstructionNet(NeuralNet):
             super().notify(method_name, **cb_kwargs)
         except KeyboardInterrupt:
             # skorch's own EarlyStopping says "stop" in this way; anybody else means it.
-            if not any(_is_out_of_patience(callback) for _, callback in self.callbacks_):
+            patience_ended = any(_is_out_of_patience(callback) for _, callback in self.callbacks_)
+            if method_name != "on_epoch_end" or not patience_ended:
                 raise
             self.stop_training_ = True
 
@@ -129,6 +141,7 @@ class ReconstructionNet(NeuralNet):
         # As skorch's, but an interrupt goes on to the caller once callbacks have ended their work.
         if not self.initialized_:
             self.initialize()
+        self.stop_training_ = False
         self.notify("on_train_begin", X=X, y=y)
         try:
             self.fit_loop(X, y)
@@ -146,9 +159,8 @@ class ReconstructionNet(NeuralNet):
         valid_batches = None if valid is None else self.get_iterator(valid)
         for _ in range(self.max_epochs if epochs is None else epochs):
             self.notify("on_epoch_begin", **datasets)
-            self.average_.put(in_place=False)
-            self.run_single_epoch(train_batches, True, "train", self.train_step)
-            self.average_.put(in_place=True)
+            with self.average_.set_aside():
+                self.run_single_epoch(train_batches, True, "train", self.train_step)
             self.run_single_epoch(valid_batches, False, "valid", self.validation_step)
             self.notify("on_epoch_end", **datasets)
             if self.stop_training_:
@@ -190,9 +202,10 @@ class ReconstructionNet(NeuralNet):
         self._set_training(True)
         step = self._forward_step(batch)
         step["loss"].backward()
-        if self.penalty is not None and self.alpha:
-            weights = [w for w in self.module_.penalized_weights() if w.grad is not None]
-            self.penalty.backward(weights, self.alpha)
+        weights = [w for w in self.module_.penalized_weights() if w.grad is not None]
+        if self.penalty is not None and self.alpha and weights:
+            # the loss is the objective now, which optimisers that search along a line go by
+            step["loss"] = step["loss"].detach() + self.penalty.backward(weights, self.alpha)
         return step
 
     def validation_step(self, batch, **fit_params):
@@ -218,6 +231,8 @@ class ReconstructionNet(NeuralNet):
         # Kept: what maps data. Dropped: what only training needs, several times the size of the
         # weights, and the initial module, which is the trained one: skorch stores that so that it
         # loads without the device on which it was trained.
+        if not self.initialized_:
+            return super().__getstate__()
         kept = object.__new__(type(self))
         dropped = ("optimizer_", "average_", "callbacks", "callbacks_", "module")
         vars(kept).update({**vars(self), **dict.fromkeys(dropped)})
@@ -225,4 +240,5 @@ class ReconstructionNet(NeuralNet):
 
     def __setstate__(self, state):
         super().__setstate__(state)
-        self.module = self.module_
+        if self.initialized_:
+            self.module = self.module_

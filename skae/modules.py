@@ -56,6 +56,10 @@ class MLP(nn.Sequential):
                 layers.append(nn.Dropout(dropout))
         super().__init__(*layers, linear(widths[-2], widths[-1]))
 
+    def __getitem__(self, index):
+        # a slice of it is a sequence of layers, not a perceptron of other widths
+        return nn.Sequential(*self.children())[index]
+
     def zero_last_layer(self):
         """Make the output exactly zero, for any input, until it is trained; return self."""
         nn.init.zeros_(self[-1].weight)
@@ -232,9 +236,8 @@ class Autoencoder(nn.Module):
         Vectors are left out. They are biases and the scales of normalisation layers, which are
         not penalised in scikit-learn's networks either.
         """
-        return [
-            parameter
+        parts = (
+            part.branch if isinstance(part, LinearSkip) else part
             for part in (self.encoder, self.decoder)
-            for parameter in getattr(part, "branch", part).parameters()
-            if parameter.requires_grad and parameter.ndim != 1
-        ]
+        )
+        return [p for part in parts for p in part.parameters() if p.requires_grad and p.ndim != 1]

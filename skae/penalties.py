@@ -39,8 +39,21 @@ class Penalty:
         raise NotImplementedError
 
     def backward(self, weights, alpha):
-        """Add the gradient of ``alpha * R`` to the gradients of ``weights``, in place."""
-        (alpha * self(weights)).backward()
+        """Add the gradient of ``alpha * R`` to the gradients of ``weights``, in place.
+
+        Parameters
+        ----------
+        weights : list of Tensor
+        alpha : float
+
+        Returns
+        -------
+        Tensor of shape ()
+            ``alpha * R``.
+        """
+        value = alpha * self(weights)
+        value.backward()
+        return value.detach()
 
 
 class L2(Penalty):
@@ -57,8 +70,10 @@ class L2(Penalty):
     def __call__(self, weights):
         return sum(weight.square().sum() for weight in weights)
 
+    @torch.no_grad()
     def backward(self, weights, alpha):
         # The gradient is known, so one fused call takes the place of a graph over all weights. It
         # is added to the gradient, not left to the optimiser's weight_decay, because AdamW's is
         # not the gradient of any J.
         torch._foreach_add_([weight.grad for weight in weights], weights, alpha=2 * alpha)
+        return alpha * torch.stack(torch._foreach_norm(weights)).square().sum()

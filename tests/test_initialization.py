@@ -49,7 +49,7 @@ def test_units_are_the_mean_row_and_the_root_of_the_mean_variance(dtype, n_rows)
     assert scale == pytest.approx(expected_scale, rel=1e-12)
 
 
-@pytest.mark.parametrize("unit", [1e-300, 1e-200, 1e-30, 1e30, 1e150, 1e300])
+@pytest.mark.parametrize("unit", [1e-300, 1e-200, 1e-30, 1e30, 1e150])
 def test_units_go_with_the_units_of_the_data(unit):
     X = table()
     mean, scale = data_units(X)
@@ -112,15 +112,15 @@ def test_a_deviation_far_above_rounding_is_no_rounding():
     ],
     ids=["sums", "offset", "deviations"],
 )
-def test_values_too_large_for_sums_are_refused_in_one_sentence_and_no_warning(X):
-    with pytest.raises(ValueError, match=r"^X must have values whose sums are finite in float64"):
+def test_values_too_large_for_squares_are_refused_in_one_sentence_and_no_warning(X):
+    with pytest.raises(ValueError, match=r"^X must have a variance that is finite in float64"):
         data_units(X)
 
 
-def test_the_largest_values_whose_sums_are_finite_have_units():
-    mean, scale = data_units(np.array([[-1.7e308, 0.0], [1.7e308, 1.0]]))
+def test_the_largest_values_whose_squares_are_finite_have_units():
+    mean, scale = data_units(np.array([[-1.3e154, 0.0], [1.3e154, 1.0]]))
     np.testing.assert_array_equal(mean, [0, 0.5])
-    assert scale == pytest.approx(1.7e308 / np.sqrt(2), rel=1e-15)
+    assert scale == pytest.approx(1.3e154 / np.sqrt(2), rel=1e-15)
 
 
 def test_units_leave_the_data_alone():

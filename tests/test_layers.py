@@ -148,7 +148,7 @@ def test_optional_dependencies_are_imported_inside_functions(name):
     assert packages_at_import(tree(name)) & OPTIONAL == set()
 
 
-@pytest.mark.parametrize("name", set(LAYERS) - {"_compat"})
+@pytest.mark.parametrize("name", sorted(set(LAYERS) - {"_compat"}))
 def test_private_names_of_other_packages_are_imported_in_one_file(name):
     assert private_imports(tree(name)) == set()
 

@@ -646,24 +646,26 @@ def test_with_decay_0_the_average_is_the_latest_parameters():
     assert torch.equal(average.average[0], parameter)
 
 
-def test_put_swaps_parameters_and_averages_and_swaps_them_back_exactly():
+def test_parameters_set_aside_change_places_with_averages_and_back_exactly():
     parameters = [nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.randn(()))]
     average = WeightAverage(parameters, 0.9)
-    with torch.no_grad():
+    with average.set_aside(), torch.no_grad():
         for parameter in parameters:
             parameter.mul_(3)
-    average.update()
-    raw = [p.detach().clone() for p in parameters]
-    averages = [a.clone() for a in average.average]
+        average.update()
+        raw = [p.detach().clone() for p in parameters]
+        averages = [a.clone() for a in average.average]
 
     def state(first, second):
         return all(map(torch.equal, parameters, first)) and all(
             map(torch.equal, average.average, second)
         )
 
-    for in_place in (False, True, True, False, False, True):
-        average.put(in_place=in_place)
-        assert state(averages, raw) if in_place else state(raw, averages)
+    for _ in range(2):
+        assert state(averages, raw)
+        with average.set_aside():
+            assert state(raw, averages)
+        assert state(averages, raw)
         assert not any(a.requires_grad for a in average.average)
         assert all(p.requires_grad for p in parameters)
     assert not any(map(torch.equal, raw, averages))
