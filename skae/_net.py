@@ -115,7 +115,7 @@ class ReconstructionNet(NeuralNet):
 
     def initialize(self):
         super().initialize()
-        self.module_.train()  # all parts of it, also those that come from a fitted model
+        super()._set_training(True)  # all parts, also those that come from a fitted model
         self.row_losses_ = {}
         self.average_ = WeightAverage(self.module_.parameters(), self.average_decay)
         self.batches_watched_ = any(

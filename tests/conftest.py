@@ -1,5 +1,10 @@
 """Shared by all tests."""
 
+import os
+
+# Before anything imports scipy: else scikit-learn skips its check of array API input.
+os.environ["SCIPY_ARRAY_API"] = "1"
+
 import numpy as np
 import pytest
 import torch

@@ -12,7 +12,13 @@ from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from torch import nn
 
-from skae._callbacks import DivergenceGuard, EarlyStopping, ProgressBar, significant
+from skae._callbacks import (
+    DivergenceGuard,
+    EarlyStopping,
+    ProgressBar,
+    left_as_they_are,
+    significant,
+)
 from skae._net import ReconstructionNet
 from skae.losses import SquaredError
 from skae.modules import MLP, Autoencoder
@@ -261,6 +267,20 @@ def test_the_best_significant_epoch_is_kept(X, seed):
     assert torch.equal(net.module_.decoder.row, torch.tensor([start, *rows][best]))
 
 
+def test_scores_are_means_in_float64(X):
+    seen = []
+    keep = [
+        AtEpoch(epoch, "on_epoch_end", lambda net: seen.append(net.row_losses_["valid"]))
+        for epoch in range(1, 7)
+    ]
+    early_stopping = EarlyStopping(10, 0.0)
+    fitted(X, callbacks=[*keep, early_stopping])
+    # the losses of rows are float32, and their sum in float64 is free of rounding
+    baseline = SquaredError()(torch.zeros(N_VALID, 4), X[:N_VALID]).double().mean().item()
+    expected = [1 - losses.double().mean().item() / baseline for losses in seen]
+    np.testing.assert_allclose(early_stopping.scores_[1:], expected, rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize(
     ("scores", "n_iter_no_change", "n_epochs"),
     [
@@ -327,6 +347,46 @@ def test_after_an_interrupt_no_copies_are_left(X, callback):
         fitted(X, callbacks=[callback, AtEpoch(3, "on_epoch_end", interrupt)])
     for value in vars(callback).values():
         assert not isinstance(value, (dict, torch.Tensor))
+
+
+# --------------------------------------------------------------------------- left as they are
+
+
+class Writer(Callback):
+    """Sets attributes in training."""
+
+    def __init__(self):
+        self.parameter = 1
+        self.log = []
+
+    def write(self, value):
+        self.learned_ = value
+        self.log.append(value)
+
+
+def test_what_training_set_on_callbacks_is_taken_back():
+    fresh, used = Writer(), Writer()
+    used.learned_ = "before"
+    with left_as_they_are([fresh, ("name", used), Writer, ("other", Writer)]):
+        fresh.write("after")
+        used.write("after")
+        used.more_ = "after"
+        assert used.learned_ == "after"
+    assert vars(fresh) == {"parameter": 1, "log": ["after"]}
+    assert vars(used) == {"parameter": 1, "log": ["after"], "learned_": "before"}
+
+
+def test_what_training_set_on_callbacks_is_taken_back_after_an_error():
+    callback = Writer()
+
+    def fail():
+        with left_as_they_are([callback]):
+            callback.write("after")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert not hasattr(callback, "learned_")
 
 
 # ----------------------------------------------------------------------------- divergence guard

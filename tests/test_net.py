@@ -671,6 +671,21 @@ def test_parameters_set_aside_change_places_with_averages_and_back_exactly():
     assert not any(map(torch.equal, raw, averages))
 
 
+def test_the_averages_are_back_after_an_error():
+    parameter = nn.Parameter(torch.ones(2))
+    average = WeightAverage([parameter], 0.5)
+
+    def fail():
+        with average.set_aside(), torch.no_grad():
+            parameter.fill_(3)
+            average.update()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert torch.equal(parameter, torch.full((2,), 2.0))
+
+
 def test_the_average_starts_at_the_parameters_and_shares_no_memory_with_them():
     parameter = nn.Parameter(torch.ones(2))
     average = WeightAverage([parameter], 0.9)
@@ -768,6 +783,24 @@ def test_networks_are_in_training_mode_and_have_gradients_in_training_only(X):
     assert modes == ([(True, True)] * len(BATCH_SIZES) + [(False, False)]) * 2
 
 
+def test_all_parts_are_in_training_mode_in_training_whatever_they_were_before(X):
+    module = autoencoder(dropout=0.5)
+    module.encoder.eval()
+    assert_same_weights(
+        fitted(X, module).module_, weights(fitted(X, autoencoder(dropout=0.5)).module_)
+    )
+
+
+@pytest.mark.parametrize("n_fits", [1, 2])
+def test_the_criterion_is_in_training_mode_in_training_only(X, n_fits):
+    criterion = WatchedSquaredError()
+    net = make_net(criterion=criterion, max_epochs=2)
+    for _ in range(n_fits):
+        criterion.calls = []
+        net.fit(X)
+        assert [call[0] for call in criterion.calls] == ([True] * len(BATCH_SIZES) + [False]) * 2
+
+
 # -------------------------------------------------------------------------------------- penalty
 
 
@@ -793,6 +826,20 @@ def test_callbacks_see_the_gradient_of_loss_plus_alpha_times_penalty(X, penalty)
     seen, callback = at("on_grad_computed", compare)
     fitted(X, penalty=penalty, alpha=0.3, callbacks=[callback])
     assert len(seen) == 3 * len(BATCH_SIZES)
+
+
+def test_the_loss_of_a_step_is_the_objective(X):
+    objectives, before = at(
+        "on_batch_begin",
+        lambda net, batch, training, **kwargs: (
+            SquaredError()(net.module_(batch[0]), batch[0]).mean()
+            + 0.3 * training * L2()(net.module_.penalized_weights())
+        ).item(),
+    )
+    losses, after = at("on_batch_end", lambda net, loss, **kwargs: loss.item())
+    fitted(X, penalty=L2(), alpha=0.3, callbacks=[before, after])
+    # float32 rounding; the penalty is of size 1
+    np.testing.assert_allclose(losses, objectives, rtol=1e-5)
 
 
 def test_the_penalty_is_not_part_of_recorded_losses(X):
