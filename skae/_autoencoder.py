@@ -716,4 +716,4 @@ def _r2(squared_error, squared_deviation):
     """Return 1 - error / deviation; of rows that are all the mean, whether they are met."""
     if squared_deviation == 0:
         return float(squared_error == 0)
-    return 1 - squared_error / squared_deviation
+    return float(1 - squared_error / squared_deviation)
