@@ -438,6 +438,15 @@ class CtrlC(MLP):
         return super().forward(x)
 
 
+@pytest.fixture
+def _ctrl_c():
+    # a shell's background jobs ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("watched", [True, False])
 def test_ctrl_c_in_a_network_is_raised_after_the_end_of_training_was_sent(X, training, watched):
