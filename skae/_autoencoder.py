@@ -131,7 +131,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     early_stopping : bool, default=True
         Whether to hold out rows, to end training when their error stops falling, and to keep the
         weights of the epoch that was best on them. The start is a candidate, and an epoch beats it
-        only by a gain that is significant at the 5 % level (paired t-test over the held-out rows).
+        only by a gain that is significant at the 5 % level (paired t-test over the held-out rows,
+        and in the end over the training rows too).
         Of fewer than four rows none is held out.
 
     validation_fraction : float, default=0.1

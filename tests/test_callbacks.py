@@ -84,16 +84,34 @@ class AtEpoch(Callback):
 # --------------------------------------------------------------------------------- significance
 
 
+def p_value(gains):
+    """Of a one-sided t-test whose degrees of freedom are those of the effective number of rows."""
+    n_effective = np.abs(gains).sum() ** 2 / np.square(gains).sum()
+    return stats.t.sf(stats.ttest_1samp(gains, 0).statistic, n_effective - 1)
+
+
 @pytest.mark.parametrize("n_rows", [2, 3, 10, 40, 1000])
 def test_gains_are_significant_where_a_one_sided_t_test_says_so(n_rows):
     rng = np.random.RandomState(n_rows)
     verdicts = []
     for _ in range(200):
+        # of one size, the effective number of rows is their number: the plain t-test
+        gains = np.sign(rng.normal(loc=rng.choice([-1, 0, 1, 3]) / np.sqrt(n_rows), size=n_rows))
+        if np.ptp(gains):
+            expected = stats.ttest_1samp(gains, 0, alternative="greater").pvalue < 0.05
+            assert significant(torch.tensor(gains)) == expected
         gains = rng.normal(loc=rng.choice([-1, 0, 2, 4]) / np.sqrt(n_rows), size=n_rows)
-        expected = stats.ttest_1samp(gains, 0, alternative="greater").pvalue < 0.05
+        expected = p_value(gains) < 0.05
         assert significant(torch.tensor(gains)) == expected
         verdicts.append(expected)
     assert {True, False} == set(verdicts)
+
+
+@pytest.mark.parametrize(("n_large", "expected"), [(1, False), (3, False), (6, True)])
+def test_a_few_rows_that_outweigh_the_others_count_as_few(n_large, expected):
+    gains = torch.full((100,), 1e-6)
+    gains[:n_large] = 1.0
+    assert significant(gains) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,7 +126,7 @@ def test_gains_are_significant_where_a_one_sided_t_test_says_so(n_rows):
     ],
 )
 def test_gains_without_variance_or_without_value(gains, expected):
-    assert bool(significant(torch.tensor(gains, dtype=torch.float64))) is expected
+    assert significant(torch.tensor(gains, dtype=torch.float64)) is expected
 
 
 # ------------------------------------------------------------------------------- early stopping
@@ -255,16 +273,31 @@ def test_the_best_significant_epoch_is_kept(X, seed):
     X = X + 0.7
     start, *rows = 0.7 + rng.normal(size=(30, 4)).astype(np.float32)
     net, early_stopping = stopped(X, start, rows)
-    held_out = X[:N_VALID].numpy().astype(np.float64)
-    losses = [np.square(held_out - row).mean(axis=1) for row in [start, *rows]]
-    p_values = [
-        stats.ttest_1samp(losses[0] - now, 0, alternative="greater").pvalue for now in losses[1:]
-    ]
+    all_rows = X.numpy().astype(np.float64)
+    all_losses = [np.square(all_rows - row).mean(axis=1) for row in [start, *rows]]
+    losses = [now[:N_VALID] for now in all_losses]
+    p_values = [p_value(losses[0] - now) for now in losses[1:]]
     candidates = [0, *[i for i, p in enumerate(p_values, start=1) if p < 0.05]]
     best = min(candidates, key=lambda i: losses[i].mean())
+    if best and p_value((all_losses[0] - all_losses[best])[N_VALID:]) >= 0.05:
+        best = 0
     assert early_stopping.best_iter_ == best
     assert early_stopping.best_score_ == early_stopping.scores_[best]
     assert torch.equal(net.module_.decoder.row, torch.tensor([start, *rows][best]))
+
+
+@pytest.mark.parametrize("n_far", [0, 3])
+def test_the_start_is_kept_if_few_training_rows_pay_for_the_gain(n_far):
+    # Every row at 1 is met by the new output, also all that are held out. Three training rows
+    # are far on the other side, get worse, and outweigh the others in the score.
+    X = torch.ones(N_ROWS, 4)
+    X[N_ROWS - n_far :] = -100.0
+    net, early_stopping = stopped(X, [0.0] * 4, [[1.0] * 4])
+    assert early_stopping.scores_ == [0.0, 1.0]
+    kept = 0 if n_far else 1
+    assert early_stopping.best_iter_ == kept
+    assert early_stopping.best_score_ == early_stopping.scores_[kept]
+    assert torch.equal(net.module_.decoder.row, torch.full((4,), float(kept)))
 
 
 def test_scores_are_means_in_float64(X):
@@ -484,7 +517,8 @@ def test_of_a_guard_and_early_stopping_the_best_epoch_remains(X):
     early_stopping = EarlyStopping(10, 0.0)
     X = X @ torch.tensor(np.random.RandomState(1).normal(size=(4, 4))).float()
     spoiler = AtEpoch(40, *spoil_loss(torch.nan))
-    callbacks = [spoiler, DivergenceGuard(), early_stopping]
+    healer = AtEpoch(40, "on_train_end", spoil_loss(0.0)[1])
+    callbacks = [spoiler, healer, DivergenceGuard(), early_stopping]
     parameters = {"criterion": SpoilableSquaredError, "max_epochs": 60, "lr": 0.01}
     net = fitted(X, callbacks=callbacks, **parameters)
     assert 0 < early_stopping.best_iter_ < len(net.history) == 40
