@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.model_selection import ShuffleSplit
 from sklearn.utils import check_array, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
+from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from torch import nn
 from torch.optim import Optimizer
@@ -133,7 +134,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         weights of the epoch that was best on them. The start is a candidate, and an epoch beats it
         only by a gain that is significant at the 5 % level (paired t-test over the held-out rows,
         and in the end over the training rows too).
-        Of fewer than four rows none is held out.
+        Of fewer than four rows none can be held out, and a start at PCA is kept.
 
     validation_fraction : float, default=0.1
         Share of the rows to hold out, two rows at least. PCA is computed from all rows.
@@ -145,7 +146,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Smallest gain in held-out R² that counts as one.
 
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights (and the mean and scale) of the fit before.
+        Whether `fit` goes on from the weights (and the mean and scale) of the fit before. The
+        networks stay as they are, whatever has become of the parameters of their structure.
 
     callbacks : list of skorch callbacks, default=None
         Each gets every event that it implements. What training sets on them (attributes that end
@@ -172,7 +174,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     decoder_ : nn.Module
         The trained decoder, from ``code / scale_`` to ``(x̂ - mean_) / scale_``.
     device_ : torch.device
-        What computes; of a model loaded where its device is not, the CPU.
+        Where the model is. A model that is loaded on a machine without that device is on the CPU.
     n_components_ : int
         Size of the code.
     mean_ : ndarray of shape (n_features,)
@@ -216,8 +218,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     :class:`~sklearn.preprocessing.StandardScaler` in front.
 
     After training the codes are turned to their principal axes: on the training rows they are
-    centred, uncorrelated and in falling variance, and the feature that covaries most with a
-    component covaries with it positively. Reconstructions are not changed by this.
+    centred, uncorrelated and in falling variance, and each covaries positively with the principal
+    component that it covaries most with. Reconstructions are not changed by this.
 
     Weights are float32. Rows are mapped in their own precision, float64 in float64.
 
@@ -257,7 +259,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "decoder": [callable, None],
         "init": [StrOptions({"pca", "random"})],
         "penalty": [StrOptions(set(_PENALTIES)), Penalty, None],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        # weights and gradients are float32
+        "alpha": [Interval(Real, 0, float(np.finfo(np.float32).max) / 2, closed="both")],
         "optimizer": [StrOptions(set(_OPTIMIZERS)), type],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -534,21 +537,26 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if random_state is None:
             random_state = np.random.RandomState()  # not the global one, which is the user's
         seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-        with seeded(seed, device):
+        with seeded(seed, device), torch.inference_mode(False), torch.enable_grad():
             if not continues:
                 self.mean_, self.scale_ = data_units(X)
+            n_components = self.n_components_ if continues else self.n_components
+            components = principal_components(
+                X, self.mean_, self.scale_, min(n_components, *X.shape), random_state
+            )
             data = self._training_data(X, device)
             if continues:
                 module = unturned(copy.deepcopy(self.net_.module_))
             else:
-                module = self._start(X, data, random_state)
+                module = self._start(data, components, X.dtype)
+            start = copy.deepcopy(module).to(device).state_dict()
             net = self._make_net(module, len(X), device, seed)
             with left_as_they_are(self.callbacks or []):
-                net.fit(data)
+                net.fit(data, data)
                 net.callbacks_ = [(name, copy.copy(callback)) for name, callback in net.callbacks_]
             self._read_training(net)
-            at_pca = self.init == "pca" and not continues and self.best_iter_ == 0
-            self._settle(net, data, at_pca)
+            at_pca = self.init == "pca" and not continues and _same_weights(net.module_, start)
+            self._settle(net, data, components, at_pca)
 
     def _check_parameters(self, n_samples, n_features):
         """Refuse what does not fit together or does not fit the data."""
@@ -582,10 +590,23 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 f" {self.optimizer.__name__}; or use one of {sorted(_OPTIMIZERS)}."
             )
         self._hidden_widths()
+        for item in self.callbacks or []:
+            callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
+            if not isinstance(callback, Callback) and not (
+                isinstance(callback, type) and issubclass(callback, Callback)
+            ):
+                raise ValueError(
+                    "callbacks must hold skorch callbacks, classes of them, or pairs of a name and"
+                    f" either, got {item!r}; derive it from skorch.callbacks.Callback."
+                )
 
     def _hidden_widths(self):
-        widths = np.atleast_1d(self.hidden_layer_sizes).tolist()
-        if not all(isinstance(width, Integral) and width > 0 for width in widths):
+        sizes = self.hidden_layer_sizes
+        widths = [sizes] if isinstance(sizes, Integral) else list(sizes)
+        if not all(
+            isinstance(width, Integral) and not isinstance(width, bool) and width > 0
+            for width in widths
+        ):
             raise ValueError(
                 "hidden_layer_sizes must hold integers of at least 1, got"
                 f" {self.hidden_layer_sizes}."
@@ -599,31 +620,30 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             data[rows] = self._to_units(X[rows], device)
         return data
 
-    def _start(self, X, data, random_state):
-        """Return the networks as they are before training."""
-        components = None
-        if self.init == "pca" or self.n_components < 1:
-            components = principal_components(
-                X, self.mean_, self.scale_, self.n_components, random_state
-            )
-        self.n_components_ = self.n_components if components is None else len(components)
+    def _start(self, data, components, dtype):
+        """Return the networks as they are before training on data that came in some dtype."""
+        self.n_components_ = len(components) if self.n_components < 1 else self.n_components
         widths = [self.n_features_in_, *self._hidden_widths(), self.n_components_]
         encoder = network(self.encoder, widths, self.activation, self.dropout)
         decoder = network(self.decoder, widths[::-1], self.activation, self.dropout)
-        codes = checked_output("encoder", encoder, data[:2].cpu(), widths[-1])
+        rows = data[:2].clone().cpu()
+        codes = checked_output("encoder", encoder, rows, widths[-1])
         checked_output("decoder", decoder, codes, widths[0])
+        if inference_dtype(dtype, data.device) is torch.float64:
+            checked_output("encoder", copy.deepcopy(encoder).double(), rows.double(), widths[-1])
+            checked_output("decoder", copy.deepcopy(decoder).double(), codes.double(), widths[0])
         if self.output_activation == "logistic":
             mean = torch.tensor(self.mean_, dtype=torch.float32)
             decoder = nn.Sequential(decoder, Logistic(mean, self.scale_))
         if not self.linear_skip:
             return Autoencoder(encoder, decoder)
-        if self.init == "random":
-            components = None
+        components = components if self.init == "pca" else None
         return with_linear_skip(encoder, decoder, data, self.n_components_, components)
 
     def _make_net(self, module, n_samples, device, seed):
         optimizer, options = _OPTIMIZERS.get(self.optimizer, (self.optimizer, {}))
         n_valid = self._n_held_out(n_samples)
+        unjudged = self.early_stopping and not n_valid and self.init == "pca"
         split, callbacks = None, [DivergenceGuard()]
         if n_valid:
             split = ValidSplit(ShuffleSplit(1, test_size=n_valid, random_state=seed))
@@ -635,7 +655,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             SquaredError,
             optimizer=optimizer,
             lr=self.learning_rate_init,
-            max_epochs=self.max_iter,
+            # without a judge nothing can be known to be better than PCA
+            max_epochs=0 if unjudged else self.max_iter,
             batch_size=self._batch_size(n_samples - n_valid),
             iterator_train__shuffle=True,
             iterator_valid__batch_size=_CHUNK_ROWS,
@@ -654,7 +675,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if not self.early_stopping:
             return 0
         n_valid = max(2, math.ceil(self.validation_fraction * n_samples))
-        return n_valid if n_samples - n_valid >= 2 else 0
+        return min(n_valid, n_samples - 2) if n_samples >= 4 else 0
 
     def _batch_size(self, n_samples):
         if self.batch_size != "auto":
@@ -664,17 +685,20 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _read_training(self, net):
         """Set what the course of training tells."""
         callbacks = {type(callback): callback for _, callback in net.callbacks_}
-        self.n_iter_ = len(net.history)
-        self.loss_curve_ = net.history[:, "train_loss"] if net.history else []
+        guard = callbacks[DivergenceGuard]
+        self.loss_curve_ = guard.losses_
+        self.n_iter_ = len(guard.losses_)
+        self.best_iter_ = guard.good_iter_
         self.validation_scores_ = self.best_validation_score_ = None
-        self.best_iter_ = callbacks[DivergenceGuard].good_iter_
         if EarlyStopping in callbacks:
             early_stopping = callbacks[EarlyStopping]
+            early_stopping.restore(net)
+            del early_stopping.best_weights_
             self.validation_scores_ = early_stopping.scores_
             self.best_validation_score_ = early_stopping.best_score_
             self.best_iter_ = early_stopping.best_iter_
 
-    def _settle(self, net, data, at_pca):
+    def _settle(self, net, data, components, at_pca):
         """Turn the codes of a trained net to principal axes and set what they explain."""
         module = net.module_.eval()
         with torch.no_grad():
@@ -685,25 +709,35 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 # where components explain equally much
                 axes, mean = torch.eye(codes.shape[1]).double(), torch.zeros_like(codes[0])
             else:
-                axes, mean = principal_axes(codes, data)
+                components = torch.from_numpy(components).to(data)
+                scores = torch.cat([rows @ components.T for rows in data.split(_CHUNK_ROWS)])
+                axes, mean = principal_axes(codes, scores.cpu().double())
             net.module_ = turned(module, axes, mean).to(data.device).eval()
             codes = (codes - mean) @ axes.T
-            scores = _scores_by_components(net.module_.decoder, codes.to(data), data)
+            total = sum(_sum(_row_squares(rows)) for rows in data.split(_CHUNK_ROWS))
+            if at_pca and total:
+                ratios = codes.square().sum(dim=0).numpy() / total
+            else:
+                errors = _errors_by_components(net.module_.decoder, codes.to(data), data)
+                ratios = np.diff([_r2(error, total) for error in errors], prepend=0.0)
         self.net_ = net
         self.explained_variance_ = codes.var(dim=0).numpy() * self.scale_**2
-        self.explained_variance_ratio_ = np.diff(scores, prepend=0.0)
+        self.explained_variance_ratio_ = ratios
 
 
-def _scores_by_components(decoder, codes, data):
-    """Return R² of reconstructions from the first component alone, the first two, …, all."""
+def _same_weights(module, weights):
+    return all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
+
+
+def _errors_by_components(decoder, codes, data):
+    """Return the squared error that the first component alone leaves, the first two, …, all."""
     errors = np.zeros(codes.shape[1])
     for some_codes, rows in zip(codes.split(_CHUNK_ROWS), data.split(_CHUNK_ROWS), strict=True):
         kept = torch.zeros_like(some_codes)
         for i, component in enumerate(some_codes.T):
             kept[:, i] = component
             errors[i] += _sum(_row_squares(decoder(kept) - rows))
-    total = sum(_sum(_row_squares(rows)) for rows in data.split(_CHUNK_ROWS))
-    return [_r2(error, total) for error in errors]
+    return errors
 
 
 def _sum(values):

@@ -6,17 +6,18 @@ from torch import nn
 from skae.modules import Autoencoder
 
 
-def principal_axes(codes, X):
+def principal_axes(codes, scores):
     """Return the rotation that makes codes uncorrelated, in falling variance, of one sign.
 
-    The sign is that of PCA, said so that it holds for any codes: the feature that covaries most
-    with a component covaries with it positively.
+    The sign is that of PCA: the principal component that covaries most with a code covaries with
+    it positively. (PCA's own rule, by the largest loading, is less stable: of a trained code many
+    features are about equally large.)
 
     Parameters
     ----------
     codes : Tensor of shape (n_samples, n_components), float64
-    X : Tensor of shape (n_samples, n_features)
-        The rows that have these codes.
+    scores : Tensor of shape (n_samples, n_principal_components), float64
+        PCA's codes of the same rows.
 
     Returns
     -------
@@ -28,7 +29,7 @@ def principal_axes(codes, X):
     mean = codes.mean(dim=0)
     centred = codes - mean
     axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.T.flip(0)
-    covariances = axes @ (centred.to(X).T @ X).to(axes)
+    covariances = axes @ (centred.T @ scores)
     extremes = covariances.gather(1, covariances.abs().argmax(dim=1, keepdim=True))
     return torch.where(extremes < 0, -axes, axes), mean
 
@@ -63,7 +64,8 @@ def unturned(module):
 
 def _fixed_linear(weight, bias):
     # not nn.Linear itself, which draws initial weights from the global generator
-    layer = nn.utils.skip_init(nn.Linear, *weight.shape).requires_grad_(False)
+    layer = nn.utils.skip_init(nn.Linear, *weight.shape, dtype=torch.float32)
+    layer.requires_grad_(False)
     layer.weight.copy_(weight)
     layer.bias.copy_(bias)
     return layer

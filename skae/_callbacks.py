@@ -1,6 +1,7 @@
 """What our fits do at the ends of epochs, as skorch callbacks."""
 
 import contextlib
+import copy
 import math
 import warnings
 
@@ -12,7 +13,7 @@ from tqdm.auto import tqdm
 
 
 def _copy_weights(net):
-    return {name: value.clone() for name, value in net.module_.state_dict().items()}
+    return copy.deepcopy(net.module_.state_dict())
 
 
 def significant(gains):
@@ -60,6 +61,11 @@ def left_as_they_are(callbacks):
 
 def _set_by_training(callback):
     return {name: value for name, value in vars(callback).items() if name.endswith("_")}
+
+
+def _tensors(net):
+    values = net.module_.state_dict().items()
+    return [(name, value) for name, value in values if isinstance(value, torch.Tensor)]
 
 
 class EarlyStopping(Callback):
@@ -124,13 +130,17 @@ class EarlyStopping(Callback):
             self.peak_, self.n_stale_ = score, 0
 
     def on_train_end(self, net, **kwargs):
-        net.module_.load_state_dict(self.best_weights_)
+        self.restore(net)
         train_losses = net.losses(self.train_).cpu().double()
         if self.best_iter_ and not significant(self.start_train_losses_ - train_losses):
-            net.module_.load_state_dict(self.start_weights_)
+            self.best_weights_ = self.start_weights_
             self.best_iter_, self.best_score_ = 0, self.scores_[0]
-        del self.best_weights_, self.start_weights_
-        del self.train_, self.start_losses_, self.start_train_losses_
+            self.restore(net)
+        del self.train_, self.start_weights_, self.start_losses_, self.start_train_losses_
+
+    def restore(self, net):
+        """Go back to the best epoch's weights, whatever other callbacks have loaded since."""
+        net.module_.load_state_dict(self.best_weights_)
 
 
 class DivergenceGuard(Callback):
@@ -140,18 +150,24 @@ class DivergenceGuard(Callback):
     ----------
     good_iter_ : int
         Epoch of those weights; 0 is the start.
+    losses_ : list of float
+        Training loss of each epoch.
     """
 
     def on_train_begin(self, net, **kwargs):
         self.good_iter_, self.good_weights_ = 0, _copy_weights(net)
-        self.diverged_ = False
+        # a user's module may hold infinities on purpose: a mask, say
+        self.watched_ = [name for name, value in _tensors(net) if value.isfinite().all()]
+        self.losses_, self.diverged_ = [], False
 
     def on_epoch_end(self, net, **kwargs):
-        finite = math.isfinite(net.history[-1, "train_loss"]) and all(
-            bool(value.isfinite().all()) for value in net.module_.state_dict().values()
+        self.losses_.append(net.history[-1, "train_loss"])
+        values = dict(_tensors(net))
+        finite = math.isfinite(self.losses_[-1]) and all(
+            bool(values[name].isfinite().all()) for name in self.watched_
         )
         if finite:
-            self.good_iter_, self.good_weights_ = len(net.history), _copy_weights(net)
+            self.good_iter_, self.good_weights_ = len(self.losses_), _copy_weights(net)
         else:
             self.diverged_ = net.stop_training_ = True
 
@@ -159,7 +175,7 @@ class DivergenceGuard(Callback):
         if self.diverged_:
             net.module_.load_state_dict(self.good_weights_)
             warnings.warn(
-                f"The loss was not finite in epoch {len(net.history)}, so training ended there"
+                f"The loss was not finite in epoch {len(self.losses_)}, so training ended there"
                 f" with the last good weights; lower learning_rate_init={net.lr:g} or alpha, or"
                 " bring the features to one scale with a StandardScaler.",
                 ConvergenceWarning,

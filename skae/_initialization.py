@@ -71,7 +71,9 @@ def principal_components(X, mean, scale, n_components, random_state):
     -------
     ndarray of shape (n_components, n_features)
     """
-    if not (1e-6 < scale < 1e6 and np.abs(mean).max() < 1e3 * scale):
+    # float64 has the range and the digits for more than float32
+    far, unit = (1e4, 1e60) if X.dtype == np.float64 else (1e3, 1e6)
+    if not (1 / unit < scale < unit and np.abs(mean).max() < far * scale):
         X = ((X - mean) / scale).astype(X.dtype)
     with np.errstate(invalid="ignore"):  # 0/0 in its explained variance ratio where X is constant
         return PCA(n_components, random_state=random_state).fit(X).components_
@@ -83,8 +85,8 @@ def network(own, widths, activation, dropout):
     Parameters
     ----------
     own : None, nn.Module or callable
-        A module is copied, so that a fit leaves the parameter as it is; anything else is called
-        with the number of inputs and of outputs.
+        What is not a module is called with the number of inputs and of outputs. The module is
+        copied, so that a fit leaves it as it is, also if the callable returns the same each time.
     widths : list of int
         Number of inputs, of units in each hidden layer, and of outputs.
     activation : str
@@ -100,14 +102,14 @@ def network(own, widths, activation, dropout):
         If the callable does not return an ``nn.Module``.
     """
     if own is None:
-        return MLP(widths, activation, dropout)
-    module = copy.deepcopy(own) if isinstance(own, nn.Module) else own(widths[0], widths[-1])
+        return MLP(widths, activation, dropout).to("cpu", torch.float32)
+    module = own if isinstance(own, nn.Module) else own(widths[0], widths[-1])
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"encoder and decoder must be an nn.Module or return one, got {module!r} from"
             f" {own!r}; return a module that maps (batch, {widths[0]}) to (batch, {widths[-1]})."
         )
-    return module.float()
+    return copy.deepcopy(module).to("cpu", torch.float32)
 
 
 def checked_output(role, module, rows, n_out):
@@ -128,13 +130,15 @@ def checked_output(role, module, rows, n_out):
     Raises
     ------
     ValueError
-        If the network fails, or its output has another shape or is not finite.
+        If the network fails or changes its input, or its output has another shape or is not
+        finite.
     """
     rule = (
         f"{role} {type(module).__name__} must map shape {tuple(rows.shape)} to finite values of"
         f" shape {(len(rows), n_out)}"
     )
     module.eval()
+    before = rows.clone()
     try:
         with torch.no_grad():
             output = module(rows)
@@ -146,6 +150,8 @@ def checked_output(role, module, rows, n_out):
         raise ValueError(f"{rule}, but gave shape {tuple(output.shape)}.")
     if not output.isfinite().all():
         raise ValueError(f"{rule}, but gave NaN or infinity.")
+    if not torch.equal(rows, before):
+        raise ValueError(f"{rule}, but changed its input; let no layer work in place on that.")
     return output
 
 
@@ -167,8 +173,8 @@ def with_linear_skip(encoder, decoder, data, n_components, components=None):
     Autoencoder
     """
     n_features = data.shape[1]
-    to_code = nn.Linear(n_features, n_components, bias=False)
-    to_row = nn.Linear(n_components, n_features, bias=False)
+    to_code = nn.Linear(n_features, n_components, bias=False).to("cpu", torch.float32)
+    to_row = nn.Linear(n_components, n_features, bias=False).to("cpu", torch.float32)
     with torch.no_grad():
         if components is not None:
             weight = torch.from_numpy(components.astype(np.float32))

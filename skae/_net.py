@@ -117,7 +117,7 @@ class ReconstructionNet(NeuralNet):
         super().initialize()
         super()._set_training(True)  # all parts, also those that come from a fitted model
         self.row_losses_ = {}
-        self.average_ = WeightAverage(self.module_.parameters(), self.average_decay)
+        self.average_ = None
         self.batches_watched_ = any(
             getattr(getattr(callback, event), "__func__", None) is not getattr(Callback, event)
             for _, callback in self.callbacks_
@@ -128,14 +128,15 @@ class ReconstructionNet(NeuralNet):
     def notify(self, method_name, **cb_kwargs):
         if method_name in _BATCH_EVENTS and not self.batches_watched_:
             return
-        try:
-            super().notify(method_name, **cb_kwargs)
-        except KeyboardInterrupt:
-            # skorch's own EarlyStopping says "stop" in this way; anybody else means it.
-            patience_ended = any(_is_out_of_patience(callback) for _, callback in self.callbacks_)
-            if method_name != "on_epoch_end" or not patience_ended:
-                raise
-            self.stop_training_ = True
+        getattr(self, method_name)(self, **cb_kwargs)
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt:
+                # skorch's own EarlyStopping says "stop" in this way; anybody else means it.
+                if method_name != "on_epoch_end" or not _is_out_of_patience(callback):
+                    raise
+                self.stop_training_ = True
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
         # As skorch's, but an interrupt goes on to the caller once callbacks have ended their work.
@@ -157,6 +158,8 @@ class ReconstructionNet(NeuralNet):
         datasets = {"dataset_train": train, "dataset_valid": valid}
         train_batches = self.get_iterator(train, training=True)
         valid_batches = None if valid is None else self.get_iterator(valid)
+        if self.average_ is None:  # not earlier: callbacks may set weights when training begins
+            self.average_ = WeightAverage(self.module_.parameters(), self.average_decay)
         for _ in range(self.max_epochs if epochs is None else epochs):
             self.notify("on_epoch_begin", **datasets)
             with self.average_.set_aside():
@@ -174,9 +177,9 @@ class ReconstructionNet(NeuralNet):
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
-            losses.append(step["losses"])
+            losses.append(step.pop("losses"))
             if self.batches_watched_:
-                self._record_batch(prefix, step["losses"])
+                self._record_batch(prefix, losses[-1])
             self.notify("on_batch_end", batch=batch, training=training, **step)
         self.row_losses_[prefix] = torch.cat(losses)
         if not self.batches_watched_:
@@ -234,8 +237,8 @@ class ReconstructionNet(NeuralNet):
         if not self.initialized_:
             return super().__getstate__()
         kept = object.__new__(type(self))
-        dropped = ("optimizer_", "average_", "callbacks", "callbacks_", "module")
-        vars(kept).update({**vars(self), **dict.fromkeys(dropped)})
+        dropped = dict.fromkeys(("optimizer_", "average_", "module"))
+        vars(kept).update({**vars(self), **dropped, "callbacks": [], "callbacks_": []})
         return super(ReconstructionNet, kept).__getstate__()
 
     def __setstate__(self, state):

@@ -1,8 +1,13 @@
 """What the package knows of devices, precision and torch's random state."""
 
 import contextlib
+import threading
 
 import torch
+
+# Held while torch's generators are seeded: they are the process's, and fits in threads would draw
+# from each other's.
+_GENERATORS = threading.RLock()
 
 
 def resolve_device(device):
@@ -51,10 +56,11 @@ def seeded(seed, device):
     """Seed torch's generators inside a ``with`` block and put them back as they were after it.
 
     Dropout and the constructors of modules draw from torch's global generators and take no
-    generator of their own, so determinism needs the global ones; they belong to the caller.
+    generator of their own, so determinism needs the global ones; they belong to the caller. One
+    thread at a time is inside.
     """
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with _GENERATORS, torch.random.fork_rng(devices=cuda):
         # not torch.manual_seed: that seeds the generators of every device, and only these two
         # kinds are put back
         torch.default_generator.manual_seed(seed)

@@ -125,7 +125,7 @@ class Gate(nn.Module):
     def __init__(self, module):
         super().__init__()
         self.module = module
-        self.factor = nn.Parameter(torch.zeros(()))
+        self.factor = nn.Parameter(torch.zeros((), dtype=torch.float32))
 
     def forward(self, x):
         return self.factor * self.module(x)
@@ -193,7 +193,7 @@ class Logistic(nn.Module):
     def __init__(self, mean, scale):
         super().__init__()
         self.register_buffer("mean", mean)
-        self.register_buffer("scale", torch.tensor(scale))
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
 
     def forward(self, x):
         return (torch.sigmoid(x) - self.mean) / self.scale

@@ -11,12 +11,20 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed
 from sklearn import datasets
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback, EpochTimer, LRScheduler
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EpochScoring,
+    EpochTimer,
+    LoadInitState,
+    LRScheduler,
+)
 from torch import nn
 
 from skae import AutoencoderTransformer
@@ -230,9 +238,15 @@ def test_without_early_stopping_all_rows_and_epochs_are_used(curve):
     assert autoencoder.validation_scores_ is None
     assert autoencoder.best_validation_score_ is None
     assert autoencoder.n_iter_ == autoencoder.best_iter_ == len(autoencoder.loss_curve_) == 20
-    # of three rows none can be held out
-    assert small(n_components=1).fit(curve[:3]).validation_scores_ is None
-    assert small(n_components=1).fit(curve[:4]).validation_scores_ is not None
+    # of three rows none can be held out, so nothing can be known to be better than PCA
+    few = small(n_components=1).fit(curve[:3])
+    assert few.validation_scores_ is None
+    assert few.n_iter_ == 0
+    np.testing.assert_allclose(
+        few.transform(curve), PCA(1).fit(curve[:3]).transform(curve), atol=1e-5
+    )
+    assert small(n_components=1).fit(curve[:4]).n_iter_ > 0
+    assert small(validation_fraction=0.999).fit(curve).validation_scores_ is not None
 
 
 def test_the_training_loss_is_one_minus_r2(curve):
@@ -341,9 +355,23 @@ def test_codes_are_centred_uncorrelated_ordered_and_of_one_sign(digits, extra):
     np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-5 * largest)
     assert all(np.diff(np.diag(covariance)) < 0)
     np.testing.assert_allclose(autoencoder.explained_variance_, np.diag(covariance), rtol=1e-4)
-    covariances = codes.T @ (X - X.mean(axis=0))
+    covariances = codes.T @ PCA(4).fit_transform(X)
     extremes = np.abs(covariances).argmax(axis=1)
     assert all(covariances[np.arange(4), extremes] > 0)
+
+
+def test_signs_do_not_depend_on_the_seed():
+    X = StandardScaler().fit_transform(DATA["breast cancer"])
+    first, *others = (
+        small(n_components=4, early_stopping=False, random_state=seed).fit_transform(X)
+        for seed in range(5)
+    )
+    # where two fits find the same component it has the same sign
+    correlations = [
+        np.corrcoef(a, b)[0, 1] for other in others for a, b in zip(first.T, other.T, strict=True)
+    ]
+    assert sum(correlation > 0.6 for correlation in correlations) >= 8
+    assert min(correlations) > -0.6
 
 
 def test_explained_variance_ratios_are_gains_in_training_r2(curve):
@@ -467,6 +495,17 @@ def test_global_generators_are_left_alone(curve, random_state):
     assert warnings.filters == filters
 
 
+def test_fits_in_threads_are_those_in_line(curve):
+    def fit(seed):
+        return small(random_state=seed, dropout=0.1).fit(curve).score(curve)
+
+    before = torch.get_rng_state()
+    in_line = [fit(seed) for seed in range(4)]
+    in_threads = Parallel(n_jobs=2, backend="threading")(delayed(fit)(seed) for seed in range(4))
+    assert in_threads == in_line
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_results_come_from_random_state_alone(curve):
     first = small(dropout=0.1).fit(curve)
     torch.rand(3)
@@ -562,6 +601,55 @@ def test_a_network_of_the_wrong_shape_is_one_sentence(curve, parameters, message
     with pytest.raises((ValueError, TypeError), match=message):
         autoencoder.fit(curve)
     assert not hasattr(autoencoder, "n_features_in_")
+
+
+def test_a_network_that_changes_its_input_is_refused(curve):
+    def encoder(n_in, n_out):
+        return nn.Sequential(nn.ReLU(inplace=True), nn.Linear(n_in, n_out))
+
+    with pytest.raises(ValueError, match=r"encoder Sequential .*changed its input"):
+        small(encoder=encoder, linear_skip=False, init="random").fit(curve)
+
+
+def test_a_network_for_one_precision_alone_is_refused_for_the_other(curve):
+    class Single(Encoder):
+        def forward(self, x):
+            return super().forward(x.float())
+
+    with pytest.raises(ValueError, match=r"encoder Single .*raised RuntimeError"):
+        small(encoder=Single).fit(curve)
+    assert small(encoder=Single).fit(curve.astype(np.float32)).score(curve.astype(np.float32)) > 0
+
+
+def test_a_network_that_a_callable_returns_again_and_again_is_copied(curve):
+    shared = Encoder(5, 2)
+    before = copy.deepcopy(shared.state_dict())
+    small(encoder=lambda n_in, n_out: shared, early_stopping=False).fit(curve)
+    assert all(torch.equal(value, before[name]) for name, value in shared.state_dict().items())
+
+
+def test_infinities_that_a_network_holds_on_purpose_are_no_divergence(curve):
+    class Masked(Encoder):
+        def __init__(self, n_in, n_out):
+            super().__init__(n_in, n_out)
+            self.register_buffer("mask", torch.full((n_out, n_out), -torch.inf).triu(1))
+
+    assert small(encoder=Masked, early_stopping=False).fit(curve).n_iter_ == 20
+
+
+def test_torchs_default_dtype_is_the_users(curve):
+    expected = small().fit(curve).transform(curve)
+    torch.set_default_dtype(torch.float64)
+    try:
+        autoencoder = small(init="random").fit(curve)
+        assert all(p.dtype == torch.float32 for p in autoencoder.net_.module_.parameters())
+        # initial weights of the branches were drawn in float64
+        assert small(max_iter=0).fit(curve).score(curve) < small().fit(curve).score(curve)
+        with torch.inference_mode():
+            assert small(encoder=nn.Linear).fit(curve).n_iter_ > 0
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert np.array_equal(small().fit(curve).transform(curve), expected)
 
 
 def test_a_network_that_gives_nan_is_refused(curve):
@@ -744,6 +832,48 @@ def test_callbacks_see_the_fit_and_stay_as_they_were(curve):
     # parameters alone are stored, not the optimiser behind the schedule
     assert len(pickle.dumps(autoencoder.callbacks[1])) < 500
     assert b"ExponentialLR" not in pickle.dumps(autoencoder.net_)
+
+
+def test_the_best_epoch_is_the_fits_whatever_a_callback_loads(curve, tmp_path):
+    callback = Checkpoint(monitor="train_loss_best", dirname=tmp_path / "a", load_best=True)
+    autoencoder = small(callbacks=[callback]).fit(curve)
+    plain = small().fit(curve)
+    assert torch.equal(weights(autoencoder), weights(plain))
+    assert autoencoder.loss_curve_ == pytest.approx(plain.loss_curve_)
+    assert autoencoder.best_iter_ == plain.best_iter_
+    # without early stopping there is no best epoch, and the callback's choice stands
+    callback = Checkpoint(monitor=lambda net: len(net.history) == 1, dirname=tmp_path / "b")
+    callback.load_best = True
+    loaded = small(callbacks=[callback], early_stopping=False).fit(curve)
+    assert loaded.score(curve) == pytest.approx(
+        small(max_iter=1, early_stopping=False).fit(curve).score(curve), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_weights_that_a_callback_loads_at_the_beginning_are_trained_on(curve, tmp_path, average):
+    # not the optimiser, whose learning rate would be loaded too
+    checkpoint = Checkpoint(monitor=None, f_optimizer=None, dirname=tmp_path)
+    parameters = {"early_stopping": False, "average": average}
+    trained = small(callbacks=[checkpoint], **parameters).fit(curve)
+    again = small(
+        callbacks=[LoadInitState(checkpoint)], max_iter=1, learning_rate_init=1e-12, **parameters
+    ).fit(curve)
+    assert again.score(curve) == pytest.approx(trained.score(curve), abs=1e-5)
+
+
+@pytest.mark.parametrize("use_caching", [True, False])
+def test_scoring_callbacks_know_the_target(curve, use_caching):
+    scoring = EpochScoring("r2", lower_is_better=False, use_caching=use_caching)
+    history = small(callbacks=[scoring]).fit(curve).net_.history
+    # the mean over features of R², in float32, of the same held-out rows
+    assert np.corrcoef(history[:, "r2"], history[:, "valid_loss"])[0, 1] < -0.9
+
+
+@pytest.mark.parametrize("callbacks", [[3], [dict], [("name", None)], ["EpochTimer"]], ids=str)
+def test_what_is_no_callback_is_refused(curve, callbacks):
+    with pytest.raises(ValueError, match="callbacks must hold skorch callbacks"):
+        small(callbacks=callbacks).fit(curve)
 
 
 # ------------------------------------------------------------------------------ persistence

@@ -63,17 +63,6 @@ def test_pcas_codes_turned_and_shifted_at_will_are_brought_back_signs_included(s
     np.testing.assert_allclose(on_axes, expected, atol=1e-11)
 
 
-def test_rows_in_float32_have_the_same_axes():
-    X = table()
-    codes = torch.tensor(some_codes(X))
-    expected, expected_mean = principal_axes(codes, torch.tensor(X))
-    axes, mean = principal_axes(codes, torch.tensor(X, dtype=torch.float32))
-    # only signs depend on X
-    assert torch.equal(axes, expected)
-    assert torch.equal(mean, expected_mean)
-    assert axes.dtype == mean.dtype == torch.float64
-
-
 def autoencoder():
     torch.manual_seed(0)
     return Autoencoder(nn.Linear(5, 3), nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 5)))

@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from torch import nn
+from torch.utils.data import Dataset
 
 from skae._callbacks import (
     DivergenceGuard,
@@ -302,16 +303,23 @@ def test_the_start_is_kept_if_few_training_rows_pay_for_the_gain(n_far):
 
 def test_scores_are_means_in_float64(X):
     seen = []
+
+    def keep_start(net):
+        seen.append(net.losses(net.get_split_datasets(X)[1]))
+
+    def keep_epoch(net):
+        seen.append(net.row_losses_["valid"])
+
     keep = [
-        AtEpoch(epoch, "on_epoch_end", lambda net: seen.append(net.row_losses_["valid"]))
-        for epoch in range(1, 7)
+        AtEpoch(0, "on_train_begin", keep_start),
+        *[AtEpoch(epoch, "on_epoch_end", keep_epoch) for epoch in range(1, 7)],
     ]
     early_stopping = EarlyStopping(10, 0.0)
     fitted(X, callbacks=[*keep, early_stopping])
     # the losses of rows are float32, and their sum in float64 is free of rounding
     baseline = SquaredError()(torch.zeros(N_VALID, 4), X[:N_VALID]).double().mean().item()
     expected = [1 - losses.double().mean().item() / baseline for losses in seen]
-    np.testing.assert_allclose(early_stopping.scores_[1:], expected, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(early_stopping.scores_, expected, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -364,11 +372,25 @@ def test_restoring_the_best_epoch_is_training_that_many_epochs(X):
     assert_same_weights(net.module_, fitted(X, max_epochs=best, lr=0.2).module_.state_dict())
 
 
+# what early stopping can be asked to restore once more
+LEFT = {"best_weights_"}
+
+
 @pytest.mark.parametrize("callback", [EarlyStopping(10, 0.0), DivergenceGuard()])
 def test_copies_of_weights_and_rows_are_gone_after_training(X, callback):
     fitted(X, callbacks=[callback])
-    for value in vars(callback).values():
-        assert not isinstance(value, (dict, torch.Tensor))
+    for name, value in vars(callback).items():
+        assert name in LEFT or not isinstance(value, (dict, torch.Tensor, Dataset))
+
+
+def test_the_best_weights_can_be_restored_again(X):
+    early_stopping = EarlyStopping(10, 0.0)
+    net = fitted(X, callbacks=[early_stopping])
+    best = weights(net.module_)
+    with torch.no_grad():
+        net.module_.encoder[0].weight.zero_()
+    early_stopping.restore(net)
+    assert_same_weights(net.module_, best)
 
 
 @pytest.mark.parametrize("callback", [EarlyStopping(10, 0.0), DivergenceGuard()])
@@ -378,8 +400,8 @@ def test_after_an_interrupt_no_copies_are_left(X, callback):
 
     with pytest.raises(KeyboardInterrupt):
         fitted(X, callbacks=[callback, AtEpoch(3, "on_epoch_end", interrupt)])
-    for value in vars(callback).values():
-        assert not isinstance(value, (dict, torch.Tensor))
+    for name, value in vars(callback).items():
+        assert name in LEFT or not isinstance(value, (dict, torch.Tensor, Dataset))
 
 
 # --------------------------------------------------------------------------- left as they are
@@ -404,9 +426,11 @@ def test_what_training_set_on_callbacks_is_taken_back():
         fresh.write("after")
         used.write("after")
         used.more_ = "after"
+        fresh.owned = used.owned = "after"
         assert used.learned_ == "after"
-    assert vars(fresh) == {"parameter": 1, "log": ["after"]}
-    assert vars(used) == {"parameter": 1, "log": ["after"], "learned_": "before"}
+    kept = {"parameter": 1, "log": ["after"], "owned": "after"}
+    assert vars(fresh) == kept
+    assert vars(used) == {**kept, "learned_": "before"}
 
 
 def test_what_training_set_on_callbacks_is_taken_back_after_an_error():
