@@ -590,6 +590,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 f" {self.optimizer.__name__}; or use one of {sorted(_OPTIMIZERS)}."
             )
         self._hidden_widths()
+        self._check_callbacks()
+
+    def _check_callbacks(self):
         for item in self.callbacks or []:
             callback = item[1] if isinstance(item, tuple) and len(item) == 2 else item
             if not isinstance(callback, Callback) and not (
