@@ -131,7 +131,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     early_stopping : bool, default=True
         Whether to hold out rows, to end training when their error stops falling, and to keep the
-        weights of the epoch that was best on them. The start is a candidate, and an epoch beats it
+        weights of the epoch that was best on them. The start is a candidate, and an epoch beats PCA
         only by a gain that is significant at the 5 % level (paired t-test over the held-out rows,
         and in the end over the training rows too).
         Of fewer than four rows none can be held out, and a start at PCA is kept.
@@ -650,7 +650,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         split, callbacks = None, [DivergenceGuard()]
         if n_valid:
             split = ValidSplit(ShuffleSplit(1, test_size=n_valid, random_state=seed))
-            callbacks.append(EarlyStopping(self.n_iter_no_change, self.tol))
+            floor = self.init == "pca"
+            callbacks.append(EarlyStopping(self.n_iter_no_change, self.tol, floor))
         if self.verbose:
             callbacks.append(ProgressBar())
         return ReconstructionNet(

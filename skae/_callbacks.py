@@ -71,17 +71,19 @@ def _tensors(net):
 class EarlyStopping(Callback):
     """End training when the held-out loss stops falling, and go back to the best epoch.
 
-    Epoch 0, the start, is a candidate, and a later epoch is accepted only where its gain over
-    epoch 0 on the held-out rows is :func:`significant`: the best of many epochs is often better
-    on a dozen rows by luck alone, and the start, PCA, is the floor. In the end the gain must be
-    significant on the training rows too. It nearly always is, but few rows that outweigh all
-    others in the score may be among those alone.
+    Epoch 0, the start, is a candidate. Where it is a floor, as PCA is, a later epoch is accepted
+    only where its gain over epoch 0 on the held-out rows is :func:`significant`: the best of many
+    epochs is often better on a dozen rows by luck alone. In the end the gain must be significant
+    on the training rows too. It nearly always is, but few rows that outweigh all others in the
+    score may be among those alone.
 
     Parameters
     ----------
     n_iter_no_change : int
         How many epochs may pass without a gain in score of ``tol``.
     tol : float
+    floor : bool, default=True
+        Whether the start is left for significant gains alone; a random start is left for any.
 
     Attributes
     ----------
@@ -94,9 +96,10 @@ class EarlyStopping(Callback):
         That epoch; 0 is the start.
     """
 
-    def __init__(self, n_iter_no_change, tol):
+    def __init__(self, n_iter_no_change, tol, floor=True):
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.floor = floor
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         self.train_, valid = net.get_split_datasets(X)
@@ -112,9 +115,12 @@ class EarlyStopping(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         losses = net.row_losses_["valid"].cpu().double()
-        self._judge(net, losses, accept=significant(self.start_losses_ - losses))
+        self._judge(net, losses, accept=self._beats_start(self.start_losses_ - losses))
         if self.n_stale_ >= self.n_iter_no_change:
             net.stop_training_ = True
+
+    def _beats_start(self, gains):
+        return not self.floor or significant(gains)
 
     def _judge(self, net, losses, accept):
         loss = losses.mean().item()
@@ -132,7 +138,7 @@ class EarlyStopping(Callback):
     def on_train_end(self, net, **kwargs):
         self.restore(net)
         train_losses = net.losses(self.train_).cpu().double()
-        if self.best_iter_ and not significant(self.start_train_losses_ - train_losses):
+        if self.best_iter_ and not self._beats_start(self.start_train_losses_ - train_losses):
             self.best_weights_ = self.start_weights_
             self.best_iter_, self.best_score_ = 0, self.scores_[0]
             self.restore(net)

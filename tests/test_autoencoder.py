@@ -203,6 +203,13 @@ def test_the_textbook_autoencoder_reconstructs_images(digits):
     assert reconstruction.max() < 1 + 1e-6
 
 
+def test_a_random_start_is_left_also_where_few_rows_are_held_out():
+    X = DATA["wine"][:40]
+    plain = {"linear_skip": False, "init": "random", "max_iter": 200}
+    start = small(**{**plain, "max_iter": 0}).fit(X).score(X)
+    assert start < 0.5 < small(**plain).fit(X).score(X)
+
+
 def test_the_best_epoch_is_what_training_that_long_gives(curve):
     patience = {"n_iter_no_change": 5, "learning_rate_init": 0.02}
     stopped = small(max_iter=200, **patience).fit(curve)

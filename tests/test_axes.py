@@ -28,7 +28,7 @@ def some_codes(X, n_components=3):
 def test_on_its_axes_a_code_is_centred_uncorrelated_and_of_falling_variance(n_components):
     X = table()
     codes = some_codes(X, n_components)
-    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(X))
+    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(PCA(3).fit_transform(X)))
     on_axes = (codes - mean.numpy()) @ axes.numpy().T
     covariance = on_axes.T @ on_axes / len(X)
     variances = np.diag(covariance)
@@ -43,12 +43,12 @@ def test_on_its_axes_a_code_is_centred_uncorrelated_and_of_falling_variance(n_co
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_the_feature_that_covaries_most_with_a_component_covaries_positively(seed, sign):
+def test_the_principal_component_that_covaries_most_with_a_code_covaries_positively(seed, sign):
     X = table(seed=seed)
     codes = sign * some_codes(X)
-    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(X))
-    on_axes = (codes - mean.numpy()) @ axes.numpy().T
-    covariances = on_axes.T @ (X - X.mean(axis=0))
+    scores = PCA(4).fit_transform(X)  # as many as there are, not only as many as codes
+    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(scores))
+    covariances = ((codes - mean.numpy()) @ axes.numpy().T).T @ scores
     assert bool((covariances[range(3), np.abs(covariances).argmax(axis=1)] > 0).all())
 
 
@@ -57,7 +57,7 @@ def test_pcas_codes_turned_and_shifted_at_will_are_brought_back_signs_included(s
     X = table(seed=seed)
     expected = PCA(3).fit_transform(X)
     codes = expected @ ortho_group.rvs(3, random_state=seed) + [1, 2, 3]
-    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(X))
+    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(expected))
     on_axes = (codes - mean.numpy()) @ axes.numpy().T
     # rounding of float64 values of size 10, magnified by gaps between variances of the same size
     np.testing.assert_allclose(on_axes, expected, atol=1e-11)
@@ -110,6 +110,19 @@ def test_unturned_is_the_autoencoder_before():
     before = unturned(turned(module, AXES, MEAN))
     assert before.encoder is module.encoder
     assert before.decoder is module.decoder
+
+
+def test_axes_are_float32_and_on_the_cpu_whatever_torchs_defaults_are():
+    module = autoencoder()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            axes = turned(module, AXES, MEAN)
+    finally:
+        torch.set_default_dtype(before)
+    for parameter in axes.parameters():
+        assert (parameter.dtype, parameter.device.type) == (torch.float32, "cpu")
 
 
 def test_turning_draws_nothing_from_the_global_generator():

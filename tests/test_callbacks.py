@@ -165,9 +165,9 @@ class AbsoluteError(nn.Module):
         return (x_hat - x).abs().mean(dim=1)
 
 
-def stopped(X, start, rows, n_iter_no_change=100, tol=0.0, **parameters):
+def stopped(X, start, rows, n_iter_no_change=100, tol=0.0, floor=True, **parameters):
     """Return a net and its EarlyStopping after epochs in which the output was these rows."""
-    early_stopping = EarlyStopping(n_iter_no_change, tol)
+    early_stopping = EarlyStopping(n_iter_no_change, tol, floor)
     net = make_net(
         Autoencoder(nn.Identity(), Constant(start)),
         optimizer=Scripted,
@@ -266,6 +266,13 @@ def test_the_start_is_kept_where_gains_are_not_significant(lucky):
     assert min(early_stopping.scores_[1:]) > early_stopping.scores_[0]
     assert early_stopping.best_iter_ == 0
     assert not net.module_.decoder.row.any()
+
+
+def test_a_start_that_is_no_floor_is_left_for_any_gain(lucky):
+    rows = towards_the_lucky_mean(0.5, 1.0, 0.1)
+    net, early_stopping = stopped(lucky, [0.0] * 4, rows, floor=False)
+    assert early_stopping.best_iter_ == 2
+    assert torch.equal(net.module_.decoder.row, torch.tensor(rows[1]))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -506,6 +513,55 @@ def test_where_all_is_finite_the_guard_does_nothing(X, max_epochs):
     net = fitted(X, callbacks=[guard], max_epochs=max_epochs)
     assert len(net.history) == guard.good_iter_ == max_epochs
     assert_same_weights(net.module_, fitted(X, max_epochs=max_epochs).module_.state_dict())
+
+
+class Masked(nn.Module):
+    """A network with infinities on purpose, in a buffer, and a state that is no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+        self.register_buffer("mask", torch.tensor([-torch.inf, 0.0]))
+        self.n_passes = 0
+
+    def forward(self, x):
+        self.n_passes += self.training
+        return self.layer(x) * self.mask.exp()
+
+    def get_extra_state(self):
+        return {"n_passes": self.n_passes}
+
+    def set_extra_state(self, state):
+        self.n_passes = state["n_passes"]
+
+
+def test_infinities_that_were_there_before_are_no_divergence(X):
+    guard = DivergenceGuard()
+    make_net(Autoencoder(Masked(), MLP([2, 4])), callbacks=[guard]).fit(X)
+    assert guard.good_iter_ == 6
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", ["guard", "early stopping"])
+def test_all_of_a_modules_state_is_restored(X, name):
+    module = Autoencoder(Masked(), MLP([2, 4]))
+    callback = DivergenceGuard() if name == "guard" else EarlyStopping(10, 0.0)
+    # after the first epoch there is nothing better
+    spoil = AtEpoch(
+        2, "on_epoch_begin", lambda net: nn.init.constant_(net.module_.decoder[0].bias, torch.nan)
+    )
+    make_net(module, callbacks=[spoil, callback], average_decay=0.0).fit(X)
+    best = callback.good_iter_ if name == "guard" else callback.best_iter_
+    assert module.encoder.n_passes == 3 * best  # three steps an epoch
+
+
+def test_losses_are_those_of_this_training(X):
+    guard = DivergenceGuard()
+    net = fitted(X, callbacks=[guard], max_epochs=2)
+    assert guard.losses_ == net.history[:, "train_loss"]
+    net.partial_fit(X)
+    assert guard.losses_ == net.history[2:, "train_loss"]
+    assert guard.good_iter_ == 2
 
 
 def test_an_infinite_held_out_loss_alone_is_no_divergence(X):

@@ -144,6 +144,24 @@ def test_in_ordinary_units_the_components_are_scikit_learns_to_the_bit(dtype, n_
     np.testing.assert_array_equal(components, expected)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "unit", "offset"),
+    [
+        # float64 has the range and the digits for more
+        (np.float64, 1e-50, 0),
+        (np.float64, 1e50, 0),
+        (np.float64, 1, 2e4),
+        (np.float32, 1, 2e3),
+    ],
+)
+def test_ordinary_units_are_those_in_which_a_gram_matrix_has_enough_digits(dtype, unit, offset):
+    X = (table(100) * unit + offset).astype(dtype)
+    mean, scale = data_units(X)
+    assert 3 < scale / unit < 6
+    components = principal_components(X, mean, scale, 2, random_state=0)
+    np.testing.assert_array_equal(components, PCA(2).fit(X).components_)
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_random_state_is_that_of_pcas_solver(seed):
     X = np.random.RandomState(0).normal(size=(60, 550))  # a shape that gets the randomized solver
@@ -226,6 +244,29 @@ def test_an_instance_is_copied():
     assert torch.equal(own.layer.weight, before["layer.weight"])
 
 
+def test_a_module_that_a_callable_returns_each_time_is_copied():
+    shared = Net(4, 2)
+    module = network(lambda n_in, n_out: shared, [4, 7, 2], "relu", 0.0)
+    nn.init.zeros_(module.layer.weight)
+    assert shared.layer.weight.all()
+
+
+@pytest.mark.parametrize("own", [None, Net])
+def test_networks_are_float32_and_on_the_cpu_whatever_torchs_defaults_are(own):
+    # drawn in the user's default precision, as any module, and only then converted
+    data = torch.tensor(in_units(table())).float()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        networks = network(own, [6, 7, 2], "relu", 0.0), network(own, [2, 7, 6], "relu", 0.0)
+        module = with_linear_skip(*networks, data, 2, PCA(2).fit(data.numpy()).components_)
+        random = with_linear_skip(*networks, data, 2)
+    finally:
+        torch.set_default_dtype(before)
+    for tensor in [*module.state_dict().values(), *random.state_dict().values()]:
+        assert (tensor.dtype, tensor.device.type) == (torch.float32, "cpu")
+
+
 def test_networks_are_float32_and_a_users_instance_stays_as_it_is():
     own = Net(4, 2).double()
     for given in (own, lambda n_in, n_out: Net(n_in, n_out).double()):
@@ -295,6 +336,16 @@ def test_a_wrong_network_is_named_with_what_it_was_given_and_what_is_expected(ro
     )
     if isinstance(output, Exception):
         assert info.value.__cause__ is output
+
+
+def test_a_network_that_changes_its_input_is_refused_in_one_sentence():
+    module = nn.ReLU(inplace=True)
+    with pytest.raises(ValueError, match="changed its input") as info:
+        checked_output("encoder", module, torch.tensor([[-1.0, 1.0]]), 2)
+    assert str(info.value) == (
+        "encoder ReLU must map shape (1, 2) to finite values of shape (1, 2), but changed its"
+        " input; let no layer work in place on that."
+    )
 
 
 def test_the_error_of_a_network_of_wrong_width_is_passed_on():

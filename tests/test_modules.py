@@ -270,6 +270,16 @@ def test_modules_change_precision_as_a_whole(module):
     torch.testing.assert_close(double.float(), module(x), rtol=ROUNDING, atol=ROUNDING)
 
 
+def test_what_is_not_the_users_is_float32_whatever_torchs_default_is():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        gate, logistic = Gate(nn.Identity()), Logistic(torch.zeros(2), 0.5)
+    finally:
+        torch.set_default_dtype(before)
+    assert gate.factor.dtype == logistic.scale.dtype == torch.float32
+
+
 # ---------------------------------------------------------------------------------- Autoencoder
 
 

@@ -501,6 +501,12 @@ def test_skorchs_early_stopping_can_load_the_best_epoch(X):
     assert differs(net.module_, seen[-1])
 
 
+def test_callbacks_behind_skorchs_early_stopping_see_the_last_epochs_end(X):
+    recorder = Recorder()
+    net = fitted(X, lr=0.0, max_epochs=9, callbacks=[EarlyStopping(patience=2), recorder])
+    assert recorder.names().count("on_epoch_end") == len(net.history) == 3
+
+
 @pytest.mark.parametrize("event", ["on_train_end", "on_epoch_end"])
 def test_an_interrupt_is_raised_though_skorchs_early_stopping_has_ended_training(X, event):
     def interrupt(net, **kwargs):
@@ -776,6 +782,14 @@ def test_the_module_has_raw_weights_in_training_and_averages_elsewhere(X):
         assert max((raw[name] - averages[name]).abs().max() for name in raw) > 1e-3
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_weights_that_a_callback_sets_when_training_begins_are_the_start_of_the_average(X, decay):
+    start = autoencoder(seed=3)
+    load = At("on_train_begin", lambda net, **k: net.module_.load_state_dict(weights(start)))
+    net = fitted(X, callbacks=[load], average_decay=decay)
+    assert_same_weights(net.module_, weights(fitted(X, start, average_decay=decay).module_))
+
+
 def test_with_decay_0_the_net_keeps_the_latest_weights(X):
     steps, callback = at("on_batch_end", lambda net, **kwargs: weights(net.module_))
     net = fitted(X, callbacks=[callback], average_decay=0.0)
@@ -1024,6 +1038,13 @@ def test_a_loaded_net_can_be_fitted_again(X):
         torch.manual_seed(7)
         each.fit(X)
     assert_same_weights(loaded.module_, weights(net.module_))
+
+
+def test_a_loaded_net_has_no_callbacks_and_prints_its_parameters(X):
+    loaded = pickle.loads(pickle.dumps(fitted(X, callbacks=[Recorder()])))
+    assert loaded.callbacks == loaded.callbacks_ == []
+    assert "Autoencoder" in repr(loaded)
+    assert loaded.get_params()["lr"] == 0.02
 
 
 def test_a_deep_copy_maps_rows_to_the_bit_as_before_and_shares_nothing(X):

@@ -1,6 +1,7 @@
 """Devices, precision and torch's random state."""
 
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -121,6 +122,44 @@ def test_seeded_blocks_nest():
         with seeded(1, CPU):
             torch.rand(10)
         assert torch.equal(torch.rand(1), second)
+
+
+def test_threads_take_turns_inside_seeded():
+    # the generators are the process's
+    drawn = []
+
+    def draw():
+        with seeded(1, CPU):
+            drawn.append(torch.rand(3))
+
+    thread = threading.Thread(target=draw)
+    with seeded(0, CPU):
+        thread.start()
+        thread.join(0.1)  # it would be done by then
+        assert thread.is_alive()
+        mine = torch.rand(3)
+    thread.join()
+    for seed, values in [(0, mine), (1, drawn[0])]:
+        assert torch.equal(values, torch.rand(3, generator=torch.Generator().manual_seed(seed)))
+
+
+def test_after_an_error_inside_seeded_other_threads_have_their_turn():
+    def fail():
+        with seeded(0, CPU):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    done = []
+
+    def enter():
+        with seeded(1, CPU):
+            done.append(True)
+
+    thread = threading.Thread(target=enter, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert done
 
 
 class CudaGenerator:
