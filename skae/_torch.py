@@ -33,9 +33,10 @@ def resolve_device(device):
         resolved = torch.device(device)
         torch.zeros(1, device=resolved).cpu()
     except Exception as error:  # torch has another exception for each kind of device
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"device must be one that torch can use on this machine, got {device!r}"
-            f" ({str(error).splitlines()[0]}); use device='auto' or device='cpu'."
+            f"device must be one that torch can use on this machine, got {device!r} ({reason});"
+            " use device='auto' or device='cpu'."
         ) from error
     return resolved
 

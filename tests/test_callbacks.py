@@ -268,6 +268,10 @@ def test_the_start_is_kept_where_gains_are_not_significant(lucky):
     assert not net.module_.decoder.row.any()
 
 
+def test_the_start_is_a_floor_unless_told():
+    assert EarlyStopping(10, 0.0).floor is True
+
+
 def test_a_start_that_is_no_floor_is_left_for_any_gain(lucky):
     rows = towards_the_lucky_mean(0.5, 1.0, 0.1)
     net, early_stopping = stopped(lucky, [0.0] * 4, rows, floor=False)
@@ -485,6 +489,7 @@ SPOILERS = {
     "loss is minus infinity": spoil_loss(-torch.inf),
     "weight is NaN": spoil_state("decoder.0.weight", torch.nan),
     "weight is infinite": spoil_state("decoder.0.weight", torch.inf),
+    "running mean, zero at first, is NaN": spoil_state("encoder.1.running_mean", torch.nan),
     "running variance is infinite": spoil_state("encoder.1.running_var", torch.inf),
 }
 
