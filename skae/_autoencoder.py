@@ -12,25 +12,36 @@ from sklearn.model_selection import ShuffleSplit
 from sklearn.utils import check_array, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.callbacks import Callback
-from skorch.dataset import ValidSplit
+from skorch.dataset import Dataset, ValidSplit
 from torch import nn
 from torch.optim import Optimizer
 
-from skae._axes import principal_axes, turned, unturned
+from skae import corruptions
+from skae._axes import ordered_axes, principal_axes, turned, unturned
 from skae._callbacks import DivergenceGuard, EarlyStopping, ProgressBar, left_as_they_are
 from skae._compat import Interval, StrOptions, fit_context
+from skae._density import code_density, draw
+from skae._frames import like, no_rows_of
 from skae._initialization import (
+    INITS,
+    adding_nothing,
     checked_output,
     data_units,
-    network,
+    deviations_along,
+    linear_paths,
+    log_variances,
+    own_network,
+    perceptron,
     principal_components,
+    set_to_pca,
+    set_weights,
     with_linear_skip,
 )
 from skae._net import ReconstructionNet
 from skae._torch import inference_dtype, resolve_device, seeded
-from skae.losses import SquaredError
-from skae.modules import ACTIVATIONS, Autoencoder, Logistic
-from skae.penalties import L2, Penalty
+from skae.losses import AbsoluteError, BinaryCrossEntropy, Huber, Loss, SquaredError
+from skae.modules import ACTIVATIONS, Autoencoder, Logistic, Variational
+from skae.penalties import KL, L1, L2, PIECES, ActivityL1, Contractive, Penalty
 
 # Nesterov's momentum as in scikit-learn's networks.
 _OPTIMIZERS = {
@@ -39,7 +50,14 @@ _OPTIMIZERS = {
     "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
     "rmsprop": (torch.optim.RMSprop, {}),
 }
-_PENALTIES = {"l2": L2}
+_LOSSES = {"squared_error": SquaredError, "absolute_error": AbsoluteError, "huber": Huber}
+_PENALTIES = {
+    "l2": L2,
+    "l1": L1,
+    "activity_l1": ActivityL1,
+    "contractive": Contractive,
+    "kl": KL,
+}
 
 # How many rows are mapped at a time: enough to fill the cores, few enough to stay in cache.
 _CHUNK_ROWS = 4096
@@ -91,6 +109,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         softly clipped at 4 of its standard deviations, so that far outside the training data the
         model is linear.
 
+    tied_weights : bool, default=False
+        Whether the decoder uses the encoder's weights, transposed: the same parameters, not equal
+        ones. Not for networks of your own, nor for a variational encoder.
+
     dropout : float, default=0.0
         Probability with which a hidden unit is left out of a training step.
 
@@ -98,18 +120,47 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         A network of your own in the place of the multilayer perceptron: a class or any callable
         ``(n_in, n_out) -> nn.Module``, or an instance, which is copied. The encoder maps
         ``(batch, n_features)`` to ``(batch, n_components)``, the decoder back. With the linear
-        skip it is the branch, times a learned factor that starts at 0.
+        skip it is the branch, times a learned factor that starts at 0. For images and sounds
+        there are :class:`skae.modules.ConvEncoder` and :class:`skae.modules.ConvDecoder`.
 
-    init : {'pca', 'random'}, default='pca'
-        Where training starts. ``'pca'`` needs ``linear_skip=True``.
+    init : {'pca', 'random', 'glorot_uniform', 'glorot_normal', 'he_uniform', 'he_normal', \
+            'orthogonal'} or fitted AutoencoderTransformer, default='pca'
+        Where training starts. ``'pca'`` needs ``linear_skip=True``. ``'random'`` is torch's way to
+        draw weights, the others are the literature's, with zero biases. Networks of your own start
+        as you made them. From a fitted transformer of the same structure training goes on with
+        its weights, mean and scale. (``clone``, which searches use, would unfit it: there, put it
+        into a :class:`~sklearn.frozen.FrozenEstimator`.)
 
-    penalty : {'l2'}, Penalty or None, default='l2'
-        The R of the objective ``J = L + alpha * R``, see Notes. ``'l2'`` is the sum of squared
-        weights; a :class:`skae.penalties.Penalty` is your own.
+    n_init : int, default=1
+        Number of starts, of which the best is kept: that of the highest score on the held-out
+        rows, or on the training rows without early stopping.
+
+    loss : {'squared_error', 'absolute_error', 'huber', 'binary_cross_entropy'} or callable, \
+            default='squared_error'
+        The L of the objective, see Notes. ``'huber'`` is linear beyond one standard deviation of
+        the mean feature. ``'binary_cross_entropy'`` is for data in [0, 1] and needs
+        ``output_activation='logistic'``. A callable ``(x_hat, x) -> losses`` gives one value per
+        row, of tensors of shape ``(batch, n_features)`` in the units that the networks see.
+
+    penalty : {'l2', 'l1', 'activity_l1', 'contractive', 'kl'}, Penalty or None, default='l2'
+        The R of the objective, see Notes. On the weights: ``'l2'`` is the sum of their squares,
+        ``'l1'`` that of their absolute values. On the codes: ``'activity_l1'`` makes them sparse,
+        ``'contractive'`` makes them change little with the input, and ``'kl'`` makes the
+        autoencoder variational. A :class:`skae.penalties.Penalty` is your own.
 
     alpha : float, default=1e-4
         Weight of the penalty, without unit: it carries over between data sets. With the linear
-        skip it says how nonlinear the model is: 0 is the free autoencoder, infinity is PCA.
+        skip and a penalty on weights it says how nonlinear the model is: 0 is the free autoencoder,
+        infinity is PCA. 0 is the same as ``penalty=None``.
+
+    corruption : {'gaussian', 'masking', 'swap'} or callable, default=None
+        What is done to rows in training before they are encoded, while the clean ones stay the
+        target: noise is added, or entries are replaced by their column's mean, or by what another
+        row has there. A callable ``(x, level) -> x`` is your own.
+
+    corruption_level : float, default=0.1
+        Standard deviation of the noise, in units of the data's mean feature standard deviation, or
+        share of the entries. 0 is the same as ``corruption=None``.
 
     optimizer : {'adam', 'adamw', 'sgd', 'rmsprop'} or type, default='adam'
         Optimiser, or a subclass of ``torch.optim.Optimizer``. ``'sgd'`` has Nesterov's momentum
@@ -170,9 +221,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     net_ : skorch.NeuralNet
         The trained net; its ``history`` has the losses and times of all epochs.
     encoder_ : nn.Module
-        The trained encoder, from ``(x - mean_) / scale_`` to ``code / scale_``.
+        The trained encoder, from ``(x - mean_) / scale_`` to ``code / code_scale_``.
     decoder_ : nn.Module
-        The trained decoder, from ``code / scale_`` to ``(x̂ - mean_) / scale_``.
+        The trained decoder, from ``code / code_scale_`` to ``(x̂ - mean_) / scale_``.
     device_ : torch.device
         Where the model is. A model that is loaded on a machine without that device is on the CPU.
     n_components_ : int
@@ -181,18 +232,30 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Mean of the training rows.
     scale_ : float
         Square root of the mean variance of the features. The networks see ``(x - mean_) / scale_``.
+    code_scale_ : float
+        Unit of the codes: ``scale_``, or 1 if the model is variational, where N(0, I) is.
+    code_sparsity_ : float
+        Share of the entries of the training codes that are within a thousandth of their
+        component's root mean square of zero.
+    density_ : GaussianMixture
+        Fitted to the training codes in units of ``code_scale_``; what `sample` draws from.
     explained_variance_ : ndarray of shape (n_components_,)
-        Variance of each component of the training codes, falling, in squared units of the data.
+        Variance of each component of the training codes, falling, in squared units of the codes.
     explained_variance_ratio_ : ndarray of shape (n_components_,)
         By how much training R² grows when component i joins the first i - 1; the sum is the
         training R². Single values can be negative, as a nonlinear decoder may need components
         together.
     loss_curve_ : list of float
-        Training loss L of each epoch.
+        Training loss of each epoch: L, and ``alpha * R`` if R is on the codes.
     validation_scores_ : list of float or None
-        Held-out R² of each epoch; entry 0 is before training. None without early stopping.
+        Held-out R² of each epoch; entry 0 is before training. None without early stopping. With
+        another loss than the squared error, or a penalty on the codes, it is one minus that
+        loss's, penalty included, as a share of the loss of the mean row.
     best_validation_score_ : float or None
-        Held-out R² of the weights that were kept.
+        The one of the weights that were kept.
+    init_scores_ : list of float
+        ``best_validation_score_`` of each of the starts; without early stopping the same score of
+        the training rows.
     n_iter_ : int
         Number of epochs that were run.
     best_iter_ : int
@@ -209,17 +272,24 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     Notes
     -----
-    The objective is ``J = L + alpha * R``. L is the squared error averaged over rows and features
-    of ``(x - mean_) / scale_``, that is, one minus R² on the training rows. R is the penalty, on
-    the weights of the nonlinear branches where there is a linear skip, and on all weights
-    elsewhere.
+    The objective is ``J = L + alpha * R``. L is the loss averaged over rows and features of
+    ``(x - mean_) / scale_``; for the squared error that is one minus R² on the training rows. R is
+    the penalty. On weights it sees those of the nonlinear branches where there is a linear skip,
+    and all weights elsewhere. On codes it is a mean over rows; it measures codes relative to their
+    own scale, so that the decoder cannot undo it, and early stopping then judges epochs by J, not
+    by L. :mod:`skae.penalties` has the definitions.
+
+    With ``penalty='kl'`` codes are those of :class:`~sklearn.decomposition.PCA` with
+    ``whiten=True`` before the first step, and `transform` gives the means of their distributions.
 
     One scale serves all features, as in PCA: features in different units are brought to one by a
     :class:`~sklearn.preprocessing.StandardScaler` in front.
 
     After training the codes are turned to their principal axes: on the training rows they are
     centred, uncorrelated and in falling variance, and each covaries positively with the principal
-    component that it covaries most with. Reconstructions are not changed by this.
+    component that it covaries most with. Reconstructions are not changed by this. Where the
+    penalty depends on the axes (``'activity_l1'``, ``'kl'``) codes are ordered by their variance
+    and given that sign, and stay as they are otherwise.
 
     Weights are float32. Rows are mapped in their own precision, float64 in float64.
 
@@ -254,13 +324,18 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "activation": [StrOptions(set(ACTIVATIONS))],
         "output_activation": [StrOptions({"identity", "logistic"})],
         "linear_skip": ["boolean"],
+        "tied_weights": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "encoder": [callable, None],
         "decoder": [callable, None],
-        "init": [StrOptions({"pca", "random"})],
+        "init": [StrOptions({"pca", "random", *INITS}), BaseEstimator],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "loss": [StrOptions({*_LOSSES, "binary_cross_entropy"}), callable],
         "penalty": [StrOptions(set(_PENALTIES)), Penalty, None],
         # weights and gradients are float32
         "alpha": [Interval(Real, 0, float(np.finfo(np.float32).max) / 2, closed="both")],
+        "corruption": [StrOptions(set(corruptions.__all__)), callable, None],
+        "corruption_level": [Interval(Real, 0, None, closed="left")],
         "optimizer": [StrOptions(set(_OPTIMIZERS)), type],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -285,12 +360,17 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         activation="gelu",
         output_activation="identity",
         linear_skip=True,
+        tied_weights=False,
         dropout=0.0,
         encoder=None,
         decoder=None,
         init="pca",
+        n_init=1,
+        loss="squared_error",
         penalty="l2",
         alpha=1e-4,
+        corruption=None,
+        corruption_level=0.1,
         optimizer="adam",
         learning_rate_init=4e-3,
         batch_size="auto",
@@ -311,12 +391,17 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.activation = activation
         self.output_activation = output_activation
         self.linear_skip = linear_skip
+        self.tied_weights = tied_weights
         self.dropout = dropout
         self.encoder = encoder
         self.decoder = decoder
         self.init = init
+        self.n_init = n_init
+        self.loss = loss
         self.penalty = penalty
         self.alpha = alpha
+        self.corruption = corruption
+        self.corruption_level = corruption_level
         self.optimizer = optimizer
         self.learning_rate_init = learning_rate_init
         self.batch_size = batch_size
@@ -338,7 +423,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     @property
     def decoder_(self):
-        return self.net_.module_.decoder
+        module = self.net_.module_
+        if isinstance(module.output, nn.Identity):
+            return module.decoder
+        return nn.Sequential(module.decoder, module.output)
 
     @property
     def device_(self):
@@ -383,14 +471,15 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             If the loss became infinite or NaN. The last good weights are kept.
         """
         with _all_or_nothing(self):
-            X = validate_data(
+            rows = validate_data(
                 self,
                 X,
-                reset=not self._continues(),
+                reset=self._origin() is not self,
                 dtype=[np.float64, np.float32],
                 ensure_min_samples=2,
             )
-            self._fit(X)
+            self._fit(rows)
+            self._no_rows = no_rows_of(X)
         return self
 
     def transform(self, X):
@@ -407,7 +496,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         X = self._validated(X)
         encoder = self._module(X.dtype).encoder
-        return self._map(lambda rows: encoder(self._to_units(rows)) * self.scale_, X)
+        return self._map(lambda rows: encoder(self._to_units(rows)) * self.code_scale_, X)
 
     def inverse_transform(self, X):
         """Decode codes.
@@ -429,10 +518,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 f"X must have as many columns as the code, n_components_={self.n_components_},"
                 f" got {X.shape[1]}; pass what transform returned."
             )
-        decoder = self._module(X.dtype).decoder
-        return self._map(
-            lambda codes: self._from_units(decoder(self._tensor(codes) / self.scale_)), X
-        )
+        return self._decoded(X)
 
     def reconstruct(self, X):
         """Encode rows and decode them again: ``inverse_transform(transform(X))`` in one pass.
@@ -480,6 +566,32 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         return _r2(*self._squares(self._validated(X)).sum(axis=0, dtype=np.float64))
 
+    def sample(self, n_samples=1, random_state=None):
+        """Return new rows: codes drawn from ``density_``, decoded.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many, at least 1.
+        random_state : int, RandomState instance or None, default=None
+            ``None`` is a new seed at each call.
+
+        Returns
+        -------
+        X_new : ndarray or DataFrame of shape (n_samples, n_features)
+            Of the type, columns and dtypes of the training data; integers are rounded.
+
+        References
+        ----------
+        P. Ghosh et al., "From Variational to Deterministic Autoencoders" (2019),
+        arXiv:1903.12436, on densities that are fitted when training has ended.
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be an integer of at least 1, got {n_samples!r}.")
+        codes = draw(self.density_, n_samples, random_state) * self.code_scale_
+        return like(self._no_rows, self._decoded(codes))
+
     # --------------------------------------------------------------------- from array to array
 
     def _validated(self, X):
@@ -491,6 +603,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         with torch.inference_mode():
             parts = [function(X[rows]).cpu().numpy() for rows in gen_batches(len(X), _CHUNK_ROWS)]
         return np.concatenate(parts).astype(X.dtype, copy=False)
+
+    def _decoded(self, codes):
+        decode = self._module(codes.dtype).decode
+        return self._map(
+            lambda rows: self._from_units(decode(self._tensor(rows) / self.code_scale_)), codes
+        )
 
     def _module(self, dtype):
         """Return the networks in the precision in which arrays of a dtype are mapped."""
@@ -526,71 +644,185 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     # --------------------------------------------------------------------------------- fitting
 
-    def _continues(self):
-        return self.warm_start and hasattr(self, "net_")
+    def _origin(self):
+        """Return the fitted transformer from which training goes on, or None."""
+        if self.warm_start and hasattr(self, "net_"):
+            return self
+        if isinstance(self.init, str):
+            return None
+        return getattr(self.init, "estimator", self.init)  # out of a FrozenEstimator
 
     def _fit(self, X):
-        continues = self._continues()
-        self._check_parameters(*X.shape)
+        origin = self._origin()
+        self._check_combinations()
+        self._check_data(X, origin)
         device = resolve_device(self.device)
         random_state = self.random_state
         if random_state is None:
             random_state = np.random.RandomState()  # not the global one, which is the user's
         seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
         with seeded(seed, device), torch.inference_mode(False), torch.enable_grad():
-            if not continues:
+            if origin is None:
                 self.mean_, self.scale_ = data_units(X)
-            n_components = self.n_components_ if continues else self.n_components
+                n_components = self.n_components
+            else:
+                self.mean_, self.scale_ = origin.mean_, origin.scale_
+                n_components = origin.n_components_
             components = principal_components(
                 X, self.mean_, self.scale_, min(n_components, *X.shape), random_state
             )
+            self.n_components_ = len(components) if n_components < 1 else n_components
             data = self._training_data(X, device)
-            if continues:
-                module = unturned(copy.deepcopy(self.net_.module_))
-            else:
-                module = self._start(data, components, X.dtype)
-            start = copy.deepcopy(module).to(device).state_dict()
-            net = self._make_net(module, len(X), device, seed)
-            with left_as_they_are(self.callbacks or []):
-                net.fit(data, data)
-                net.callbacks_ = [(name, copy.copy(callback)) for name, callback in net.callbacks_]
-            self._read_training(net)
-            at_pca = self.init == "pca" and not continues and _same_weights(net.module_, start)
-            self._settle(net, data, components, at_pca)
+            self.init_scores_ = []
+            for _ in range(self.n_init):
+                module = self._start(data, components, origin, X.dtype)
+                net, at_start, score = self._trained(module, data, device, seed)
+                if score > max(self.init_scores_, default=-math.inf):
+                    best_net, at_pca = net, at_start and self.init == "pca" and origin is None
+                self.init_scores_.append(score)
+            self._read_training(best_net)
+            self._settle(best_net, data, components, at_pca, seed)
 
-    def _check_parameters(self, n_samples, n_features):
-        """Refuse what does not fit together or does not fit the data."""
-        if self.init == "pca" and not self.linear_skip:
-            raise ValueError(
+    def _trained(self, module, data, device, seed):
+        """Train and return the net, whether its weights are still the first, and its score."""
+        first = copy.deepcopy(module).to(device).state_dict()
+        net = self._make_net(module, len(data), device, seed)
+        with left_as_they_are(self.callbacks or []):
+            net.fit(data, data)
+            net.callbacks_ = [(name, copy.copy(callback)) for name, callback in net.callbacks_]
+        early_stopping = _callback(net, EarlyStopping)
+        if early_stopping is None:
+            score = net.score_of(Dataset(data))
+        else:
+            early_stopping.restore(net)
+            del early_stopping.best_weights_
+            score = early_stopping.best_score_
+        return net, _same_weights(net.module_, first), score
+
+    # --------------------------------------------------------------- what does not fit together
+
+    def _penalty(self):
+        return _PENALTIES[self.penalty]() if isinstance(self.penalty, str) else self.penalty
+
+    def _active_penalty(self):
+        """Return the penalty, or None where it has no weight."""
+        return self._penalty() if self.alpha else None
+
+    def _is_variational(self):
+        penalty = self._active_penalty()
+        return penalty is not None and penalty.variational
+
+    def _check_combinations(self):
+        """Refuse parameters that do not fit together."""
+        own = self.encoder is not None or self.decoder is not None
+        level = self.corruption_level
+        for refused, sentence in (
+            (
+                self.init == "pca" and not self.linear_skip,
                 "init='pca' must come with linear_skip=True, the path that can be PCA, got"
-                " linear_skip=False; set init='random' for a network without it."
-            )
-        if self.output_activation == "logistic" and self.linear_skip:
-            raise ValueError(
+                " linear_skip=False; set init='random' for a network without it.",
+            ),
+            (
+                self.output_activation == "logistic" and self.linear_skip,
                 "output_activation='logistic' must come with linear_skip=False, as nothing is"
                 " linear behind a logistic, got linear_skip=True; set linear_skip=False and"
-                " init='random'."
+                " init='random'.",
+            ),
+            (
+                self.loss == "binary_cross_entropy" and self.output_activation != "logistic",
+                "loss='binary_cross_entropy' must come with output_activation='logistic', got"
+                f" output_activation={self.output_activation!r}; set that, linear_skip=False and"
+                " init='random'.",
+            ),
+            (
+                self.tied_weights and own,
+                "tied_weights=True must come without an encoder or decoder of your own, whose"
+                " layers it does not know, got one; tie their weights in your own code.",
+            ),
+            (
+                self.tied_weights and self._is_variational(),
+                "tied_weights=True must come without a variational penalty, for which the encoder"
+                f" has two outputs per component, got penalty={self.penalty!r}; set"
+                " tied_weights=False.",
+            ),
+            (
+                self.corruption in ("masking", "swap") and level > 1,
+                "corruption_level must be a share of at most 1 with"
+                f" corruption={self.corruption!r}, got {level}.",
+            ),
+            (
+                isinstance(self.optimizer, type) and not issubclass(self.optimizer, Optimizer),
+                "optimizer must be a subclass of torch.optim.Optimizer where it is a class, got"
+                f" {getattr(self.optimizer, '__name__', '')}; or use one of"
+                f" {sorted(_OPTIMIZERS)}.",
+            ),
+        ):
+            if refused:
+                raise ValueError(sentence)
+        self._check_penalty()
+        self._hidden_widths()
+        self._check_callbacks()
+
+    def _check_objective(self, module, rows):
+        """Try a loss, corruption or penalty of one's own on some rows."""
+        if callable(self.loss):
+            x_hat = rows.clone().requires_grad_()
+            losses = checked_output("loss", self._criterion(), (x_hat, rows), (len(rows),))
+            _check_gradient("loss", losses)
+        if callable(self.corruption):
+            inputs = rows, self.corruption_level
+            checked_output("corruption", self.corruption, inputs, tuple(rows.shape))
+        penalty = self._active_penalty()
+        if penalty is not None and penalty is self.penalty:
+            pieces = module.eval().encoded(rows.clone().requires_grad_())
+            pieces["weights"] = module.penalized_weights()
+            shapes = [(), (len(rows),)] if penalty.on_rows else [()]
+            inputs = tuple(pieces[name] for name in penalty.needs)
+            _check_gradient("penalty", checked_output("penalty", penalty, inputs, *shapes))
+
+    def _check_penalty(self):
+        unknown = set(getattr(self.penalty, "needs", ())) - set(PIECES)
+        if unknown:
+            raise ValueError(
+                f"penalty must need no more than there is, {list(PIECES)}, got"
+                f" {type(self.penalty).__name__}, which needs {sorted(unknown)}."
             )
-        largest = min(n_samples, n_features)
+
+    def _check_data(self, X, origin):
+        """Refuse data that parameters do not fit."""
+        if origin is not None:
+            self._check_origin(origin)
+        largest = min(X.shape)
         if self.init == "pca" and self.n_components > largest:
             raise ValueError(
                 f"n_components must be at most min(n_samples, n_features)={largest} with"
                 f" init='pca', got {self.n_components}; set linear_skip=False and init='random'"
                 " for a code wider than that."
             )
-        if self._continues() and self.n_components >= 1 and self.n_components != self.n_components_:
+        if self.loss == "binary_cross_entropy" and not (X.min() >= 0 and X.max() <= 1):
             raise ValueError(
-                f"n_components must stay as it was, {self.n_components_}, where warm_start=True"
-                f" goes on from an earlier fit, got {self.n_components}; set warm_start=False to"
-                " start anew."
+                "X must lie in [0, 1] with loss='binary_cross_entropy', got values from"
+                f" {X.min():.3g} to {X.max():.3g}; put a MinMaxScaler(clip=True) in front."
             )
-        if isinstance(self.optimizer, type) and not issubclass(self.optimizer, Optimizer):
+
+    def _check_origin(self, origin):
+        if not isinstance(origin, AutoencoderTransformer) or not hasattr(origin, "net_"):
             raise ValueError(
-                "optimizer must be a subclass of torch.optim.Optimizer where it is a class, got"
-                f" {self.optimizer.__name__}; or use one of {sorted(_OPTIMIZERS)}."
+                "init must be a fitted AutoencoderTransformer where it is an estimator, got"
+                f" {origin!r}, which is not; fit it, and put it into a FrozenEstimator where it"
+                " is cloned, as by a search."
             )
-        self._hidden_widths()
-        self._check_callbacks()
+        if self.n_features_in_ != origin.n_features_in_:
+            raise ValueError(
+                f"init must be fitted on as many features as X has, {self.n_features_in_}, got"
+                f" {origin.n_features_in_}."
+            )
+        if self.n_components >= 1 and self.n_components != origin.n_components_:
+            raise ValueError(
+                f"n_components must stay as it was, {origin.n_components_}, where training goes on"
+                f" from an earlier fit (warm_start or init), got {self.n_components}; set it to"
+                " that, or start anew."
+            )
 
     def _check_callbacks(self):
         for item in self.callbacks or []:
@@ -623,51 +855,120 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             data[rows] = self._to_units(X[rows], device)
         return data
 
-    def _start(self, data, components, dtype):
+    def _start(self, data, components, origin, dtype):
         """Return the networks as they are before training on data that came in some dtype."""
-        self.n_components_ = len(components) if self.n_components < 1 else self.n_components
+        if origin is self:
+            return unturned(copy.deepcopy(self.net_.module_))
+        encoder, decoder = self._networks(data, dtype)
+        log_variance = torch.zeros(self.n_components_)
+        if self.linear_skip:
+            to_code, to_row = linear_paths(
+                self.n_features_in_, self.n_components_, self.init, self.tied_weights
+            )
+            if self.init == "pca":
+                deviations = np.ones(self.n_components_)
+                if self._is_variational():
+                    deviations = deviations_along(components, data)
+                    log_variance = log_variances(deviations, self.n_features_in_, self.alpha)
+                set_to_pca(to_code, to_row, components, deviations)
+                encoder = adding_nothing(encoder, self.tied_weights)
+                decoder = adding_nothing(decoder, self.tied_weights)
+            n_more = self._n_codes() - self.n_components_
+            encoder, decoder = with_linear_skip(encoder, decoder, to_code, to_row, data, n_more)
+        module = Autoencoder(self._ended(encoder, log_variance), decoder, self._output())
+        if origin is not None:
+            set_weights(module, unturned(origin.net_.module_).state_dict())
+        self._check_objective(module, data[:3].cpu())
+        return module
+
+    def _n_codes(self):
+        """Return the number of the encoder's outputs: two per component for distributions.
+
+        A variational encoder of your own gives both also where the penalty has no weight.
+        """
+        penalty = self._penalty()
+        two = penalty is not None and penalty.variational and (self.alpha or self.encoder)
+        return self.n_components_ * (2 if two else 1)
+
+    def _networks(self, data, dtype):
+        """Return the encoder and decoder, or their branches where there is a linear skip."""
         widths = [self.n_features_in_, *self._hidden_widths(), self.n_components_]
-        encoder = network(self.encoder, widths, self.activation, self.dropout)
-        decoder = network(self.decoder, widths[::-1], self.activation, self.dropout)
-        rows = data[:2].clone().cpu()
-        codes = checked_output("encoder", encoder, rows, widths[-1])
-        checked_output("decoder", decoder, codes, widths[0])
-        if inference_dtype(dtype, data.device) is torch.float64:
-            checked_output("encoder", copy.deepcopy(encoder).double(), rows.double(), widths[-1])
-            checked_output("decoder", copy.deepcopy(decoder).double(), codes.double(), widths[0])
-        if self.output_activation == "logistic":
-            mean = torch.tensor(self.mean_, dtype=torch.float32)
-            decoder = nn.Sequential(decoder, Logistic(mean, self.scale_))
-        if not self.linear_skip:
-            return Autoencoder(encoder, decoder)
-        components = components if self.init == "pca" else None
-        return with_linear_skip(encoder, decoder, data, self.n_components_, components)
+        n_features, n_components, n_codes = widths[0], widths[-1], self._n_codes()
+        kind = self.activation, self.dropout, self.init
+        if self.encoder is None:
+            encoder = perceptron([*widths[:-1], n_codes], *kind)
+        else:
+            encoder = own_network(self.encoder, n_features, n_codes)
+        if self.decoder is None:
+            decoder = perceptron(widths[::-1], *kind, encoder if self.tied_weights else None)
+        else:
+            decoder = own_network(self.decoder, n_components, n_features)
+        role = "encoder"
+        if n_codes > n_components:
+            role = "with a variational penalty (means beside logarithms of variances) encoder"
+        rows = data[:2].cpu()
+        for precision in dict.fromkeys((torch.float32, inference_dtype(dtype, data.device))):
+            rows = rows.to(precision)
+            with torch.no_grad():
+                one, other = (copy.deepcopy(n).to(precision).eval() for n in (encoder, decoder))
+                codes = checked_output(role, one, (rows,), (len(rows), n_codes))
+                codes = codes[:, :n_components].clone()
+                checked_output("decoder", other, (codes,), (len(rows), n_features))
+        return encoder, decoder
+
+    def _ended(self, encoder, log_variance):
+        """Return an encoder with what the penalty has it end in."""
+        if self._n_codes() > self.n_components_:
+            encoder = Variational(encoder, log_variance, draws=self._is_variational())
+        penalty = self._active_penalty()
+        code_layer = None if penalty is None else penalty.code_layer(self.n_components_)
+        return encoder if code_layer is None else nn.Sequential(encoder, code_layer)
+
+    def _output(self):
+        if self.output_activation == "identity":
+            return None
+        return Logistic(torch.tensor(self.mean_, dtype=torch.float32), self.scale_)
+
+    def _criterion(self):
+        if self.loss == "binary_cross_entropy":
+            return BinaryCrossEntropy(torch.tensor(self.mean_, dtype=torch.float32), self.scale_)
+        if isinstance(self.loss, str):
+            return _LOSSES[self.loss]()
+        return copy.deepcopy(self.loss) if isinstance(self.loss, Loss) else Loss(self.loss)
+
+    def _corruption(self):
+        """Return what corrupts rows, or None where it has no strength."""
+        if self.corruption_level == 0 or not isinstance(self.corruption, str):
+            return self.corruption if self.corruption_level else None
+        return getattr(corruptions, self.corruption)
 
     def _make_net(self, module, n_samples, device, seed):
         optimizer, options = _OPTIMIZERS.get(self.optimizer, (self.optimizer, {}))
         n_valid = self._n_held_out(n_samples)
-        unjudged = self.early_stopping and not n_valid and self.init == "pca"
+        floor = self.init == "pca" or not isinstance(self.init, str)
         split, callbacks = None, [DivergenceGuard()]
         if n_valid:
             split = ValidSplit(ShuffleSplit(1, test_size=n_valid, random_state=seed))
-            floor = self.init == "pca"
             callbacks.append(EarlyStopping(self.n_iter_no_change, self.tol, floor))
         if self.verbose:
             callbacks.append(ProgressBar())
+        # without a judge nothing can be known to be better than the start
+        unjudged = self.early_stopping and not n_valid and floor
         return ReconstructionNet(
             module,
-            SquaredError,
+            self._criterion(),
             optimizer=optimizer,
             lr=self.learning_rate_init,
-            # without a judge nothing can be known to be better than PCA
             max_epochs=0 if unjudged else self.max_iter,
             batch_size=self._batch_size(n_samples - n_valid),
             iterator_train__shuffle=True,
             iterator_valid__batch_size=_CHUNK_ROWS,
             train_split=split,
             callbacks=[*callbacks, *(self.callbacks or [])],
-            penalty=_PENALTIES[self.penalty]() if isinstance(self.penalty, str) else self.penalty,
+            penalty=self._active_penalty(),
             alpha=self.alpha,
+            corruption=self._corruption(),
+            corruption_level=self.corruption_level,
             average_decay=0.99 if self.average else 0.0,
             verbose=self.verbose,
             device=device,
@@ -688,23 +989,21 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _read_training(self, net):
         """Set what the course of training tells."""
-        callbacks = {type(callback): callback for _, callback in net.callbacks_}
-        guard = callbacks[DivergenceGuard]
+        guard, early_stopping = _callback(net, DivergenceGuard), _callback(net, EarlyStopping)
         self.loss_curve_ = guard.losses_
         self.n_iter_ = len(guard.losses_)
         self.best_iter_ = guard.good_iter_
         self.validation_scores_ = self.best_validation_score_ = None
-        if EarlyStopping in callbacks:
-            early_stopping = callbacks[EarlyStopping]
-            early_stopping.restore(net)
-            del early_stopping.best_weights_
+        if early_stopping is not None:
             self.validation_scores_ = early_stopping.scores_
             self.best_validation_score_ = early_stopping.best_score_
             self.best_iter_ = early_stopping.best_iter_
 
-    def _settle(self, net, data, components, at_pca):
-        """Turn the codes of a trained net to principal axes and set what they explain."""
+    def _settle(self, net, data, components, at_pca, seed):
+        """Give the codes of a trained net their axes and set what they explain."""
         module = net.module_.eval()
+        variational, penalty = self._is_variational(), self._active_penalty()
+        self.code_scale_ = 1.0 if variational else self.scale_
         with torch.no_grad():
             codes = torch.cat([module.encoder(rows) for rows in data.split(_CHUNK_ROWS)])
             codes = codes.cpu().double()
@@ -715,32 +1014,54 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             else:
                 components = torch.from_numpy(components).to(data)
                 scores = torch.cat([rows @ components.T for rows in data.split(_CHUNK_ROWS)])
-                axes, mean = principal_axes(codes, scores.cpu().double())
+                keeps_axes = penalty is not None and penalty.depends_on_axes
+                find_axes = ordered_axes if keeps_axes else principal_axes
+                axes, mean = find_axes(codes, scores.cpu().double())
             net.module_ = turned(module, axes, mean).to(data.device).eval()
             codes = (codes - mean) @ axes.T
             total = sum(_sum(_row_squares(rows)) for rows in data.split(_CHUNK_ROWS))
-            if at_pca and total:
+            if at_pca and total and not variational:
                 ratios = codes.square().sum(dim=0).numpy() / total
             else:
-                errors = _errors_by_components(net.module_.decoder, codes.to(data), data)
+                errors = _errors_by_components(net.module_, codes.to(data), data)
                 ratios = np.diff([_r2(error, total) for error in errors], prepend=0.0)
         self.net_ = net
-        self.explained_variance_ = codes.var(dim=0).numpy() * self.scale_**2
+        self.explained_variance_ = codes.var(dim=0).numpy() * self.code_scale_**2
         self.explained_variance_ratio_ = ratios
+        codes = codes.numpy()
+        self.code_sparsity_ = _sparsity(codes)
+        self.density_ = code_density(codes, seed)
+
+
+def _check_gradient(role, value):
+    if not value.requires_grad:
+        raise ValueError(
+            f"{role} must be a function of its arguments that torch can differentiate, got a value"
+            " without a gradient; compute it with torch, and without detach() or no_grad()."
+        )
+
+
+def _callback(net, kind):
+    """Return the net's callback of exactly a class, or None."""
+    return next((callback for _, callback in net.callbacks_ if type(callback) is kind), None)
+
+
+def _sparsity(codes):
+    return float(np.mean(np.abs(codes) <= 1e-3 * np.sqrt(np.square(codes).mean(axis=0))))
 
 
 def _same_weights(module, weights):
     return all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
 
 
-def _errors_by_components(decoder, codes, data):
+def _errors_by_components(module, codes, data):
     """Return the squared error that the first component alone leaves, the first two, …, all."""
     errors = np.zeros(codes.shape[1])
     for some_codes, rows in zip(codes.split(_CHUNK_ROWS), data.split(_CHUNK_ROWS), strict=True):
         kept = torch.zeros_like(some_codes)
         for i, component in enumerate(some_codes.T):
             kept[:, i] = component
-            errors[i] += _sum(_row_squares(decoder(kept) - rows))
+            errors[i] += _sum(_row_squares(module.decode(kept) - rows))
     return errors
 
 

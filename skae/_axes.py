@@ -9,10 +9,6 @@ from skae.modules import Autoencoder
 def principal_axes(codes, scores):
     """Return the rotation that makes codes uncorrelated, in falling variance, of one sign.
 
-    The sign is that of PCA: the principal component that covaries most with a code covaries with
-    it positively. (PCA's own rule, by the largest loading, is less stable: of a trained code many
-    features are about equally large.)
-
     Parameters
     ----------
     codes : Tensor of shape (n_samples, n_components), float64
@@ -29,9 +25,28 @@ def principal_axes(codes, scores):
     mean = codes.mean(dim=0)
     centred = codes - mean
     axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.T.flip(0)
+    return _with_signs_of_pca(axes, centred, scores), mean
+
+
+def ordered_axes(codes, scores):
+    """Return what :func:`principal_axes` does, but with the axes that the codes have.
+
+    Their order is by falling variance, and zero stays where it is.
+    """
+    order = codes.var(dim=0, correction=0).argsort(descending=True, stable=True)
+    axes = torch.eye(len(order), dtype=codes.dtype)[order]
+    return _with_signs_of_pca(axes, codes - codes.mean(dim=0), scores), torch.zeros_like(codes[0])
+
+
+def _with_signs_of_pca(axes, centred, scores):
+    """Return axes such that codes covary positively with principal components.
+
+    It is the principal component that covaries most with a code that counts. (PCA's own rule, by
+    the largest loading, is less stable: of a trained code many features are about equally large.)
+    """
     covariances = axes @ (centred.T @ scores)
     extremes = covariances.gather(1, covariances.abs().argmax(dim=1, keepdim=True))
-    return torch.where(extremes < 0, -axes, axes), mean
+    return torch.where(extremes < 0, -axes, axes)
 
 
 def turned(module, axes, mean):
@@ -53,13 +68,15 @@ def turned(module, axes, mean):
     to_axes = _fixed_linear(axes, -axes @ mean)
     from_axes = _fixed_linear(axes.T, mean)
     return Autoencoder(
-        nn.Sequential(module.encoder, to_axes), nn.Sequential(from_axes, module.decoder)
+        nn.Sequential(module.encoder, to_axes),
+        nn.Sequential(from_axes, module.decoder),
+        module.output,
     )
 
 
 def unturned(module):
     """Return the autoencoder that :func:`turned` was given."""
-    return Autoencoder(module.encoder[0], module.decoder[1])
+    return Autoencoder(module.encoder[0], module.decoder[1], module.output)
 
 
 def _fixed_linear(weight, bias):

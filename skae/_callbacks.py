@@ -11,6 +11,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
+from skae._net import share_avoided
+
 
 def _copy_weights(net):
     return copy.deepcopy(net.module_.state_dict())
@@ -88,8 +90,8 @@ class EarlyStopping(Callback):
     Attributes
     ----------
     scores_ : list of float
-        Score of each epoch, beginning with epoch 0: 1 minus the held-out loss as a share of that
-        of the mean row. For squared errors this is R².
+        Score of each epoch, beginning with epoch 0: the share of the mean row's held-out loss that
+        is avoided.
     best_score_ : float
         Score of the epoch whose weights are kept.
     best_iter_ : int
@@ -106,9 +108,7 @@ class EarlyStopping(Callback):
         self.start_weights_ = _copy_weights(net)
         self.start_losses_ = net.losses(valid).cpu().double()
         self.start_train_losses_ = net.losses(self.train_).cpu().double()
-        rows = X[valid.indices]
-        mean_row_losses = net.criterion_(torch.zeros_like(rows), rows)
-        self.baseline_ = mean_row_losses.cpu().double().mean().item()
+        self.baseline_ = net.baseline(valid)
         self.scores_ = []
         self.peak_, self.n_stale_ = -math.inf, 0
         self._judge(net, self.start_losses_, accept=True)
@@ -123,9 +123,7 @@ class EarlyStopping(Callback):
         return not self.floor or significant(gains)
 
     def _judge(self, net, losses, accept):
-        loss = losses.mean().item()
-        # held-out rows that are all the mean row: R² has no unit, and only zero error is no loss
-        score = 1 - loss / self.baseline_ if self.baseline_ else float(loss == 0)
+        score = share_avoided(losses.mean().item(), self.baseline_)
         if accept and (not self.scores_ or score > self.best_score_):
             self.best_score_, self.best_iter_ = score, len(self.scores_)
             self.best_weights_ = _copy_weights(net)

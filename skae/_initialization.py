@@ -1,6 +1,7 @@
 """Where training starts: the units of the data, PCA, and the networks at PCA."""
 
 import copy
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils import gen_batches
 from torch import nn
 
-from skae.modules import MLP, Autoencoder, Gate, LinearSkip, SoftClip
+from skae.modules import MLP, Gate, LinearSkip, SoftClip, TiedLinear
 
 
 def data_units(X):
@@ -79,18 +80,64 @@ def principal_components(X, mean, scale, n_components, random_state):
         return PCA(n_components, random_state=random_state).fit(X).components_
 
 
-def network(own, widths, activation, dropout):
-    """Return a user's own network, or the multilayer perceptron in its place.
+# Weights as the literature draws them; biases are zero then.
+INITS = {
+    "glorot_uniform": nn.init.xavier_uniform_,
+    "glorot_normal": nn.init.xavier_normal_,
+    "he_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+    "he_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "orthogonal": nn.init.orthogonal_,
+}
+
+
+def perceptron(widths, activation, dropout, init, tied_to=None):
+    """Return a multilayer perceptron.
 
     Parameters
     ----------
-    own : None, nn.Module or callable
-        What is not a module is called with the number of inputs and of outputs. The module is
-        copied, so that a fit leaves it as it is, also if the callable returns the same each time.
     widths : list of int
         Number of inputs, of units in each hidden layer, and of outputs.
     activation : str
     dropout : float
+    init : str
+        Name of a way to draw weights, or anything else for torch's own.
+    tied_to : MLP, default=None
+        The one with the reverse widths whose weights are used, transposed.
+
+    Returns
+    -------
+    MLP
+    """
+    linear = nn.Linear
+    if tied_to is not None:
+        sources = [layer for layer in tied_to if isinstance(layer, nn.Linear)]
+
+        def linear(n_in, n_out):
+            return TiedLinear(sources.pop())
+
+    network = MLP(widths, activation, dropout, linear).to("cpu", torch.float32)
+    return _drawn(network, init)
+
+
+def _drawn(module, init):
+    """Draw the weights of a network of ours anew, if ``init`` names a way to, and return it."""
+    for layer in module.modules() if isinstance(init, str) and init in INITS else ():
+        if isinstance(layer, nn.Linear):
+            INITS[init](layer.weight)
+        if isinstance(layer, nn.Linear | TiedLinear) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return module
+
+
+def own_network(own, n_in, n_out):
+    """Return a user's own network.
+
+    Parameters
+    ----------
+    own : nn.Module or callable
+        What is not a module is called with the number of inputs and of outputs. The module is
+        copied, so that a fit leaves it as it is, also if the callable returns the same each time.
+    n_in, n_out : int
 
     Returns
     -------
@@ -101,96 +148,210 @@ def network(own, widths, activation, dropout):
     TypeError
         If the callable does not return an ``nn.Module``.
     """
-    if own is None:
-        return MLP(widths, activation, dropout).to("cpu", torch.float32)
-    module = own if isinstance(own, nn.Module) else own(widths[0], widths[-1])
+    module = own if isinstance(own, nn.Module) else own(n_in, n_out)
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"encoder and decoder must be an nn.Module or return one, got {module!r} from"
-            f" {own!r}; return a module that maps (batch, {widths[0]}) to (batch, {widths[-1]})."
+            f" {own!r}; return a module that maps (batch, {n_in}) to (batch, {n_out})."
         )
     return copy.deepcopy(module).to("cpu", torch.float32)
 
 
-def checked_output(role, module, rows, n_out):
-    """Return what a network makes of some rows, if it is what it should be.
+def checked_output(role, function, inputs, *shapes):
+    """Return what a function makes of some tensors, if it is what it should be.
 
     Parameters
     ----------
-    role : {'encoder', 'decoder'}
-        What to call the network in an error.
-    module : nn.Module
-    rows : Tensor of shape (n_rows, n_in)
-    n_out : int
+    role : str
+        What to call it in an error.
+    function : nn.Module or callable
+    inputs : tuple
+        Its arguments, of which tensors are described in an error.
+    *shapes : tuple of int
+        Those that its output may have.
 
     Returns
     -------
-    Tensor of shape (n_rows, n_out)
+    Tensor of one of the shapes
 
     Raises
     ------
     ValueError
-        If the network fails or changes its input, or its output has another shape or is not
+        If the function fails or changes its input, or its output has another shape or is not
         finite.
     """
+    name = getattr(function, "__name__", type(function).__name__)
+    tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
     rule = (
-        f"{role} {type(module).__name__} must map shape {tuple(rows.shape)} to finite values of"
-        f" shape {(len(rows), n_out)}"
+        f"{role} {name} must map shape {_listed(tuple(rows.shape) for rows in tensors)} to finite"
+        f" values of shape {' or '.join(map(str, shapes))}"
     )
-    module.eval()
-    before = rows.clone()
+    before = [rows.clone() for rows in tensors]
     try:
-        with torch.no_grad():
-            output = module(rows)
+        output = function(*inputs)
     except Exception as error:
         raise ValueError(f"{rule}, but raised {type(error).__name__}: {error}") from error
     if not isinstance(output, torch.Tensor):
         raise ValueError(f"{rule}, but gave a {type(output).__name__}.")
-    if output.shape != (len(rows), n_out):
+    if output.shape not in shapes:
         raise ValueError(f"{rule}, but gave shape {tuple(output.shape)}.")
     if not output.isfinite().all():
         raise ValueError(f"{rule}, but gave NaN or infinity.")
-    if not torch.equal(rows, before):
+    if not all(map(torch.equal, tensors, before)):
         raise ValueError(f"{rule}, but changed its input; let no layer work in place on that.")
     return output
 
 
-def with_linear_skip(encoder, decoder, data, n_components, components=None):
-    """Return an autoencoder with linear paths around the given networks.
+def _listed(items):
+    return " and ".join(map(str, items))
+
+
+def linear_paths(n_features, n_components, init, tied):
+    """Return random linear maps from rows to codes and back.
+
+    Parameters
+    ----------
+    n_features, n_components : int
+    init : str
+        Name of a way to draw weights, or anything else for torch's own.
+    tied : bool
+        Whether the second is the transpose of the first.
+    """
+    to_code = nn.Linear(n_features, n_components, bias=False).to("cpu", torch.float32)
+    if tied:
+        to_row = TiedLinear(to_code, bias=False)
+    else:
+        to_row = nn.Linear(n_components, n_features, bias=False).to("cpu", torch.float32)
+    return _drawn(to_code, init), _drawn(to_row, init)
+
+
+@torch.no_grad()
+def set_to_pca(to_code, to_row, components, deviations):
+    """Make linear maps those of PCA.
+
+    Parameters
+    ----------
+    to_code, to_row : nn.Linear
+    components : ndarray of shape (n_components, n_features)
+    deviations : ndarray of shape (n_components,)
+        The unit of each code; all 1 where the maps are tied.
+    """
+    to_code.weight.copy_(torch.from_numpy(components / deviations[:, np.newaxis]))
+    if to_row.weight is not to_code.weight:
+        to_row.weight.copy_(torch.from_numpy(components.T * deviations))
+
+
+def deviations_along(components, data):
+    """Return the standard deviation of each component, as PCA with ``whiten=True`` has it.
+
+    That of a component without variance is 1.
+
+    Parameters
+    ----------
+    components : ndarray of shape (n_components, n_features)
+    data : Tensor of shape (n_samples, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_components,)
+    """
+    codes = data @ torch.from_numpy(components).to(data).T
+    deviations = codes.std(dim=0).cpu().numpy()
+    return np.where(deviations > 1e-6, deviations, 1.0)
+
+
+def log_variances(deviations, n_features, alpha):
+    """Return the variances of codes that are best for a linear variational autoencoder.
+
+    With squared error ``alpha`` is that of a decoder with noise of variance
+    ``alpha * n_features / 2``, and the best variance of a whitened code is that as a share of its
+    component's variance (J. Lucas et al., arXiv:1911.02469).
+
+    Parameters
+    ----------
+    deviations : ndarray of shape (n_components,)
+        Standard deviation of each component.
+    n_features : int
+    alpha : float
+
+    Returns
+    -------
+    Tensor of shape (n_components,)
+        Their logarithms.
+    """
+    noise = alpha * n_features / 2
+    variances = np.minimum(noise / np.square(deviations), 1.0)
+    return torch.from_numpy(np.log(variances)).to(torch.float32)
+
+
+def adding_nothing(branch, tied):
+    """Return a branch whose output is exactly zero until it is trained.
+
+    Parameters
+    ----------
+    branch : nn.Module
+        One of ours gets a last layer of zeros, another a factor of zero.
+    tied : bool
+        Whether that last layer is the first one of the other branch, and so has to stay.
+    """
+    zeroed = getattr(branch, "zero_last_layer", None)
+    return Gate(branch) if tied or zeroed is None else zeroed()
+
+
+def with_linear_skip(encoder, decoder, to_code, to_row, data, n_more):
+    """Return networks with linear paths around them.
 
     Parameters
     ----------
     encoder, decoder : nn.Module
+    to_code, to_row : nn.Module
+        The linear paths.
     data : Tensor of shape (n_samples, n_features)
         In the units that the networks see; its deviations say where the branches' input bends.
-    n_components : int
-    components : ndarray of shape (n_components, n_features), default=None
-        The linear paths, and then the branches add exactly nothing until they are trained; without
-        them both are random.
+    n_more : int
+        How many outputs the encoder has beyond codes, in which the linear path has no part.
 
     Returns
     -------
-    Autoencoder
+    encoder, decoder : LinearSkip
     """
-    n_features = data.shape[1]
-    to_code = nn.Linear(n_features, n_components, bias=False).to("cpu", torch.float32)
-    to_row = nn.Linear(n_components, n_features, bias=False).to("cpu", torch.float32)
     with torch.no_grad():
-        if components is not None:
-            weight = torch.from_numpy(components.astype(np.float32))
-            to_code.weight.copy_(weight)
-            to_row.weight.copy_(weight.T)
-            encoder, decoder = _adding_nothing(encoder), _adding_nothing(decoder)
         codes = to_code.to(data.device)(data)
-    return Autoencoder(
+    if n_more:
+        to_code = nn.Sequential(to_code, nn.ConstantPad1d((0, n_more), 0.0))
+    return (
         LinearSkip(to_code, encoder, _soft_clip(data)),
         LinearSkip(to_row, decoder, _soft_clip(codes)),
     )
 
 
-def _adding_nothing(branch):
-    return branch.zero_last_layer() if isinstance(branch, MLP) else Gate(branch)
-
-
 def _soft_clip(rows):
     return SoftClip(rows.std(dim=0, correction=0))
+
+
+def set_weights(module, weights):
+    """Load the weights of a fitted autoencoder into another of the same structure.
+
+    Parameters
+    ----------
+    module : Autoencoder
+    weights : dict of Tensor
+        A state of the fitted one.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit.
+    """
+    wanted, given = (
+        {name: tuple(value.shape) for name, value in state.items()}
+        for state in (module.state_dict(), weights)
+    )
+    for name in [*wanted, *given]:
+        if wanted.get(name) != given.get(name):
+            raise ValueError(
+                "init must be fitted with networks of the same structure, got one whose"
+                f" {name} is {given.get(name, 'missing')} where {wanted.get(name, 'none')} is"
+                " needed; set the same parameters here and there."
+            )
+    module.load_state_dict(weights)

@@ -7,12 +7,27 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring
 
 from skae._batches import TensorBatches
+from skae._torch import seeded
 
 _BATCH_EVENTS = ("on_batch_begin", "on_grad_computed", "on_batch_end")
 
 
 def _is_out_of_patience(callback):
     return isinstance(callback, EarlyStopping) and callback.misses_ == callback.patience
+
+
+def mean(losses):
+    """Return the mean of losses in float64."""
+    return losses.cpu().double().mean().item()  # on the CPU: some devices have no float64
+
+
+def share_avoided(loss, baseline):
+    """Return one minus a loss as a share of a baseline; for squared errors this is R².
+
+    Where the baseline is zero, as for rows that are all the mean row, it has no unit, and only zero
+    loss is no loss.
+    """
+    return 1 - loss / baseline if baseline else float(loss == 0)
 
 
 class WeightAverage:
@@ -65,8 +80,9 @@ class ReconstructionNet(NeuralNet):
 
     It differs from :class:`skorch.NeuralNet` in that
 
-    - the criterion gives one loss per row; those of the latest pass are in ``row_losses_``;
-    - a penalty's gradient is added before callbacks see the gradients;
+    - the criterion, a :class:`skae.losses.Loss`, gives one loss per row, to which a penalty on rows
+      is added; those of the latest pass are in ``row_losses_``;
+    - the gradient of a penalty on weights is added before callbacks see the gradients;
     - weights are averaged while it trains, and between the training passes (validation, epoch
       ends, the end) the averages are the module's weights;
     - events of batches are sent, and losses of single batches recorded, only if a callback
@@ -80,6 +96,10 @@ class ReconstructionNet(NeuralNet):
     penalty : skae.penalties.Penalty, default=None
     alpha : float, default=0.0
         Weight of the penalty.
+    corruption : callable, default=None
+        What makes the rows that are encoded in training from the clean ones, ``(x, level) -> x``.
+    corruption_level : float, default=0.0
+        Its second argument.
     average_decay : float, default=0.99
         As in :class:`WeightAverage`; with 0 the average is the latest weights.
     **kwargs : dict
@@ -93,6 +113,8 @@ class ReconstructionNet(NeuralNet):
         *args,
         penalty=None,
         alpha=0.0,
+        corruption=None,
+        corruption_level=0.0,
         average_decay=0.99,
         iterator_train=TensorBatches,
         iterator_valid=TensorBatches,
@@ -103,6 +125,8 @@ class ReconstructionNet(NeuralNet):
         )
         self.penalty = penalty
         self.alpha = alpha
+        self.corruption = corruption
+        self.corruption_level = corruption_level
         self.average_decay = average_decay
 
     @property
@@ -118,6 +142,7 @@ class ReconstructionNet(NeuralNet):
         super()._set_training(True)  # all parts, also those that come from a fitted model
         self.row_losses_ = {}
         self.average_ = None
+        self.penalized_ = []
         self.batches_watched_ = any(
             getattr(getattr(callback, event), "__func__", None) is not getattr(Callback, event)
             for _, callback in self.callbacks_
@@ -162,6 +187,9 @@ class ReconstructionNet(NeuralNet):
             self.average_ = WeightAverage(self.module_.parameters(), self.average_decay)
         for _ in range(self.max_epochs if epochs is None else epochs):
             self.notify("on_epoch_begin", **datasets)
+            # once an epoch: finding them takes a tenth of a small step, and callbacks that freeze
+            # or unfreeze weights have just done so
+            self.penalized_ = self.module_.penalized_weights()
             with self.average_.set_aside():
                 self.run_single_epoch(train_batches, True, "train", self.train_step)
             self.run_single_epoch(valid_batches, False, "valid", self.validation_step)
@@ -203,29 +231,63 @@ class ReconstructionNet(NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         self._set_training(True)
-        step = self._forward_step(batch)
+        x, target = batch
+        if self.corruption is not None:
+            x = self.corruption(x, self.corruption_level)
+        step = self._forward_step(x, target)
         step["loss"].backward()
-        weights = [w for w in self.module_.penalized_weights() if w.grad is not None]
-        if self.penalty is not None and self.alpha and weights:
-            # the loss is the objective now, which optimisers that search along a line go by
-            step["loss"] = step["loss"].detach() + self.penalty.backward(weights, self.alpha)
+        if self.penalty is not None and not self.penalty.on_rows:
+            weights = [w for w in self.penalized_ if w.grad is not None]
+            if self.alpha and weights:
+                # the loss is the objective now, which optimisers that search along a line go by
+                step["loss"] = step["loss"].detach() + self.penalty.backward(weights, self.alpha)
         return step
 
     def validation_step(self, batch, **fit_params):
         self._set_training(False)
-        with torch.no_grad():
-            return self._forward_step(batch)
+        with torch.set_grad_enabled("x" in self._needs), self._same_draws():
+            return self._forward_step(*batch)
 
-    def _forward_step(self, batch):
-        x, target = batch
-        x_hat = self.infer(x)
-        losses = self.criterion_(x_hat, target)
+    def _same_draws(self):
+        """Have the same random numbers at each evaluation, so that epochs meet equal terms."""
+        if not self._needs:
+            return contextlib.nullcontext()  # nothing is drawn
+        return seeded(0, torch.device(self.device))
+
+    @property
+    def _needs(self):
+        """What a penalty on rows needs."""
+        on_rows = self.penalty is not None and self.penalty.on_rows and self.alpha
+        return self.penalty.needs if on_rows else ()
+
+    def _forward_step(self, x, target):
+        needs = self._needs
+        if "x" in needs:
+            x = x.detach().requires_grad_()
+        pieces = self.module_.encoded(x)
+        output = self.module_.decoder(pieces["code"])
+        x_hat = self.module_.output(output)
+        losses = self.criterion_(output if self.criterion_.from_logits else x_hat, target)
+        if needs:
+            if "weights" in needs:
+                pieces["weights"] = self.module_.penalized_weights()
+            rate = self.penalty.estimate if self.module_.training else self.penalty
+            losses = losses + self.alpha * rate(*(pieces[name] for name in needs))
         return {"loss": losses.mean(), "y_pred": x_hat, "losses": losses.detach()}
 
     def losses(self, dataset):
         """Return the loss of each row of a data set under the weights as they are."""
         batches = self.get_iterator(dataset)
         return torch.cat([self.validation_step(batch)["losses"] for batch in batches])
+
+    def baseline(self, dataset):
+        """Return the mean loss of the rows of a data set that are reconstructed by the mean row."""
+        batches = self.get_iterator(dataset)
+        return mean(torch.cat([self.criterion_.of_mean(x) for x, _ in batches]))
+
+    def score_of(self, dataset):
+        """Return the share of the baseline loss that reconstructions of a data set avoid."""
+        return share_avoided(mean(self.losses(dataset)), self.baseline(dataset))
 
     def on_train_end(self, net, X=None, y=None, **kwargs):
         self.row_losses_ = {}  # as long as the data, and of no use any more
@@ -237,7 +299,7 @@ class ReconstructionNet(NeuralNet):
         if not self.initialized_:
             return super().__getstate__()
         kept = object.__new__(type(self))
-        dropped = dict.fromkeys(("optimizer_", "average_", "module"))
+        dropped = dict.fromkeys(("optimizer_", "average_", "penalized_", "module"))
         vars(kept).update({**vars(self), **dropped, "callbacks": [], "callbacks_": []})
         return super(ReconstructionNet, kept).__getstate__()
 

@@ -5,11 +5,25 @@ standard deviation.
 """
 
 import itertools
+import math
 
 import torch
 from torch import nn
 
-__all__ = ["ACTIVATIONS", "MLP", "Autoencoder", "Gate", "LinearSkip", "Logistic", "SoftClip"]
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "Autoencoder",
+    "ConvDecoder",
+    "ConvEncoder",
+    "Gate",
+    "LinearSkip",
+    "Logistic",
+    "SoftClip",
+    "SoftThreshold",
+    "TiedLinear",
+    "Variational",
+]
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -21,7 +35,22 @@ ACTIVATIONS = {
 }
 
 
-class MLP(nn.Sequential):
+class _Layers(nn.Sequential):
+    """Layers of a network of ours, whose last one with weights can be made zero."""
+
+    def __getitem__(self, index):
+        # a slice of it is a sequence of layers, not such a network of other widths
+        return nn.Sequential(*self.children())[index]
+
+    def zero_last_layer(self):
+        """Make the output exactly zero, for any input, until it is trained; return self."""
+        *_, last = (layer for layer in self.children() if hasattr(layer, "weight"))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        return self
+
+
+class MLP(_Layers):
     """A multilayer perceptron: linear layers with an activation between them.
 
     Parameters
@@ -56,15 +85,38 @@ class MLP(nn.Sequential):
                 layers.append(nn.Dropout(dropout))
         super().__init__(*layers, linear(widths[-2], widths[-1]))
 
-    def __getitem__(self, index):
-        # a slice of it is a sequence of layers, not a perceptron of other widths
-        return nn.Sequential(*self.children())[index]
 
-    def zero_last_layer(self):
-        """Make the output exactly zero, for any input, until it is trained; return self."""
-        nn.init.zeros_(self[-1].weight)
-        nn.init.zeros_(self[-1].bias)
-        return self
+class TiedLinear(nn.Module):
+    """A linear map by the transposed weight of another layer, with a bias of its own.
+
+    Parameters
+    ----------
+    source : nn.Linear
+        Its weight is used, the same ``Parameter``.
+    bias : bool, default=True
+
+    **Shape**
+
+    - input: ``(batch, source.out_features)``
+    - output: ``(batch, source.in_features)``
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.modules import TiedLinear
+    >>> source = torch.nn.Linear(3, 2)
+    >>> tied = TiedLinear(source)
+    >>> tied(torch.zeros(5, 2)).shape, tied.weight is source.weight
+    (torch.Size([5, 3]), True)
+    """
+
+    def __init__(self, source, bias=True):
+        super().__init__()
+        self.weight = source.weight
+        self.bias = nn.Parameter(torch.zeros(source.weight.shape[1])) if bias else None
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight.T, self.bias)
 
 
 class SoftClip(nn.Module):
@@ -136,7 +188,7 @@ class LinearSkip(nn.Module):
 
     Parameters
     ----------
-    linear : nn.Linear
+    linear : nn.Module
         The linear path.
     branch : nn.Module
         The nonlinear path, of the same shape.
@@ -145,8 +197,7 @@ class LinearSkip(nn.Module):
 
     **Shape**
 
-    - input: ``(batch, linear.in_features)``
-    - output: ``(batch, linear.out_features)``
+    - input, output: as those of both paths
 
     Examples
     --------
@@ -199,6 +250,103 @@ class Logistic(nn.Module):
         return (torch.sigmoid(x) - self.mean) / self.scale
 
 
+class SoftThreshold(nn.Module):
+    """Draw each coordinate towards zero by a learned amount, and set to zero what is smaller.
+
+    The amounts start at 0, where the map is the identity, and never fall below it.
+
+    Parameters
+    ----------
+    n_features : int
+
+    **Shape**
+
+    - input, output: ``(batch, n_features)``
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.modules import SoftThreshold
+    >>> layer = SoftThreshold(1)
+    >>> _ = torch.nn.init.constant_(layer.threshold, 1.0)
+    >>> layer(torch.tensor([[3.0], [0.5], [-2.0]])).tolist()
+    [[2.0], [0.0], [-1.0]]
+    """
+
+    def __init__(self, n_features):
+        super().__init__()
+        self.threshold = nn.Parameter(torch.zeros(n_features))
+
+    def forward(self, u):
+        threshold = _NotNegative.apply(self.threshold)
+        return u.sign() * (u.abs() - threshold).relu()
+
+
+class _NotNegative(torch.autograd.Function):
+    """``max(0, t)``, whose gradient below and at 0 is that upwards: steps are projected."""
+
+    @staticmethod
+    def forward(ctx, t):
+        ctx.save_for_backward(t)
+        return t.clamp_min(0)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (t,) = ctx.saved_tensors
+        return torch.where(t > 0, gradient, gradient.clamp_max(0))
+
+
+class Variational(nn.Module):
+    """An encoder that gives a normal distribution of codes, and draws from it in training.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Maps ``(batch, n_features)`` to ``(batch, 2 * n_components)``: means beside logarithms of
+        variances.
+    log_variance : Tensor of shape (n_components,)
+        Start of a learned constant that is added to the latter.
+    draws : bool, default=True
+        With False the code is the mean in training too.
+
+    **Shape**
+
+    - input: ``(batch, n_features)``
+    - output: ``(batch, n_components)``, the mean outside of training
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.modules import Variational
+    >>> encoder = Variational(torch.nn.Linear(5, 4), torch.zeros(2)).eval()
+    >>> x = torch.randn(3, 5)
+    >>> mean, log_variance = encoder.distribution(x)
+    >>> torch.equal(encoder(x), mean)
+    True
+    """
+
+    def __init__(self, network, log_variance, draws=True):
+        super().__init__()
+        self.network = network
+        self.log_variance = nn.Parameter(log_variance)
+        self.draws = draws
+
+    def distribution(self, x):
+        """Return the means and the logarithms of the variances of the codes of some rows."""
+        mean, log_variance = self.network(x).chunk(2, dim=1)
+        return mean, log_variance + self.log_variance
+
+    def drawn(self, mean, log_variance):
+        """Return codes of such distributions."""
+        if not self.draws:
+            return mean
+        return mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+
+    def forward(self, x):
+        mean, log_variance = self.distribution(x)
+        return self.drawn(mean, log_variance) if self.training else mean
+
+
 class Autoencoder(nn.Module):
     """An encoder and a decoder, trained as one.
 
@@ -208,6 +356,8 @@ class Autoencoder(nn.Module):
         Maps ``(batch, n_features)`` to ``(batch, n_components)``.
     decoder : nn.Module
         Maps ``(batch, n_components)`` to ``(batch, n_features)``.
+    output : nn.Module, default=None
+        What follows the decoder, of one row's values at a time.
 
     **Shape**
 
@@ -221,23 +371,181 @@ class Autoencoder(nn.Module):
     torch.Size([5, 4])
     """
 
-    def __init__(self, encoder, decoder):
+    def __init__(self, encoder, decoder, output=None):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.output = nn.Identity() if output is None else output
+
+    def decode(self, code):
+        return self.output(self.decoder(code))
 
     def forward(self, x):
-        return self.decoder(self.encoder(x))
+        return self.decode(self.encoder(x))
+
+    def encoded(self, x):
+        """Return what losses and penalties see of the codes of some rows, by its name.
+
+        Codes of a variational encoder are drawn, also outside of training: their loss is that.
+        """
+        if not isinstance(self.encoder, Variational):
+            return {"x": x, "code": self.encoder(x)}
+        mean, log_variance = self.encoder.distribution(x)
+        code = self.encoder.drawn(mean, log_variance)
+        return {"x": x, "code": code, "mean": mean, "log_variance": log_variance}
 
     def penalized_weights(self):
-        """Return what penalties on weights see: matrices and gates, of the branches alone where
-        there is a linear skip.
+        """Return what penalties on weights see: all matrices and gates but those of linear paths
+        around branches, and each once, also where it serves twice.
 
         Vectors are left out. They are biases and the scales of normalisation layers, which are
         not penalised in scikit-learn's networks either.
         """
-        parts = (
-            part.branch if isinstance(part, LinearSkip) else part
-            for part in (self.encoder, self.decoder)
-        )
-        return [p for part in parts for p in part.parameters() if p.requires_grad and p.ndim != 1]
+        skips = [module for module in self.modules() if isinstance(module, LinearSkip)]
+        free = {id(weight) for skip in skips for weight in skip.linear.parameters()}
+        return [
+            p for p in self.parameters() if p.requires_grad and p.ndim != 1 and id(p) not in free
+        ]
+
+
+class _Convolutional:
+    """What makes a convolutional network once the number of its inputs and outputs is known.
+
+    ``get_params`` and ``set_params`` are those of scikit-learn, so that grids reach the parameters
+    (``encoder__channels``).
+    """
+
+    def __init__(self, shape, channels, kernel_size, stride, activation):
+        self.shape = shape
+        self.channels = channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.activation = activation
+
+    def get_params(self, deep=True):
+        """Return the parameters by their names."""
+        return dict(vars(self))
+
+    def set_params(self, **params):
+        """Set some parameters and return self."""
+        unknown = sorted(set(params) - set(vars(self)))
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__} must be given its own parameters, {sorted(vars(self))},"
+                f" got {unknown}."
+            )
+        vars(self).update(params)
+        return self
+
+    def __repr__(self):
+        given = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({given})"
+
+    def _sizes(self, n_values):
+        """Return the size of the image before each stage and after the last."""
+        size = self.shape[1:]
+        if len(size) not in (1, 2) or math.prod(self.shape) != n_values:
+            raise ValueError(
+                "shape must be (channels, length) or (channels, height, width) and have"
+                f" n_features={n_values} values, got {tuple(self.shape)}."
+            )
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {self.kernel_size}.")
+        sizes = [tuple(size)]
+        for _ in self.channels:
+            sizes.append(tuple(-(-length // self.stride) for length in sizes[-1]))
+        return sizes
+
+    def _convolution(self, sizes, n_in, n_out, stride=1):
+        kind = nn.Conv1d if len(sizes[0]) == 1 else nn.Conv2d
+        return kind(n_in, n_out, self.kernel_size, stride, padding=self.kernel_size // 2)
+
+
+class ConvEncoder(_Convolutional):
+    """A convolutional encoder of images or sounds, for ``encoder=``.
+
+    Each stage is a convolution by which the image gets smaller, and an activation; a linear layer
+    maps what the last stage leaves to the code. Rows are flat, as elsewhere in scikit-learn.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(channels, height, width)`` or ``(channels, length)``, of any size, as a row would be
+        reshaped to.
+    channels : tuple of int, default=(16, 32)
+        Number of channels after each stage.
+    kernel_size : int, default=3
+        Width of the convolutions, odd.
+    stride : int, default=2
+        By how much the image gets smaller in each stage.
+    activation : {'relu', 'gelu', 'silu', 'tanh', 'logistic', 'identity'}, default='gelu'
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.modules import ConvEncoder
+    >>> ConvEncoder((1, 9, 7))(63, 4)(torch.zeros(5, 63)).shape
+    torch.Size([5, 4])
+    """
+
+    def __init__(self, shape, channels=(16, 32), kernel_size=3, stride=2, activation="gelu"):
+        super().__init__(shape, channels, kernel_size, stride, activation)
+
+    def __call__(self, n_in, n_out):
+        """Return the network, from ``(batch, n_in)`` to ``(batch, n_out)``."""
+        sizes = self._sizes(n_in)
+        layers = [nn.Unflatten(1, tuple(self.shape))]
+        channels = (self.shape[0], *self.channels)
+        for before, after in itertools.pairwise(channels):
+            layers.append(self._convolution(sizes, before, after, self.stride))
+            layers.append(ACTIVATIONS[self.activation]())
+        n_values = channels[-1] * math.prod(sizes[-1])
+        return _Layers(*layers, nn.Flatten(), nn.Linear(n_values, n_out))
+
+
+class ConvDecoder(_Convolutional):
+    """A convolutional decoder of images or sounds, for ``decoder=``: the mirrored encoder.
+
+    A linear layer maps the code to a small image, and in each stage that is enlarged (by repeating
+    values, which leaves no checkerboards as strided transposed convolutions do) and convolved.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        ``(channels, height, width)`` or ``(channels, length)``, of any size, as a row would be
+        reshaped to.
+    channels : tuple of int, default=(16, 32)
+        Those of the encoder, in its order.
+    kernel_size : int, default=3
+        Width of the convolutions, odd.
+    stride : int, default=2
+        By how much the image gets larger in each stage.
+    activation : {'relu', 'gelu', 'silu', 'tanh', 'logistic', 'identity'}, default='gelu'
+
+    References
+    ----------
+    A. Odena et al., "Deconvolution and Checkerboard Artifacts", Distill (2016),
+    doi:10.23915/distill.00003.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.modules import ConvDecoder
+    >>> ConvDecoder((1, 9, 7))(4, 63)(torch.zeros(5, 4)).shape
+    torch.Size([5, 63])
+    """
+
+    def __init__(self, shape, channels=(16, 32), kernel_size=3, stride=2, activation="gelu"):
+        super().__init__(shape, channels, kernel_size, stride, activation)
+
+    def __call__(self, n_in, n_out):
+        """Return the network, from ``(batch, n_in)`` to ``(batch, n_out)``."""
+        sizes = self._sizes(n_out)
+        channels = (self.shape[0], *self.channels)
+        smallest = (channels[-1], *sizes[-1])
+        layers = [nn.Linear(n_in, math.prod(smallest)), nn.Unflatten(1, smallest)]
+        for stage in reversed(range(len(self.channels))):
+            layers.append(ACTIVATIONS[self.activation]())
+            layers.append(nn.Upsample(sizes[stage]))
+            layers.append(self._convolution(sizes, channels[stage + 1], channels[stage]))
+        return _Layers(*layers, nn.Flatten())

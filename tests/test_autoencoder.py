@@ -891,6 +891,7 @@ def test_a_pickle_holds_the_weights_and_little_else(digits):
     size = len(pickle.dumps(autoencoder))
     n_bytes = 4 * weights(autoencoder).numel()
     # 15 kB for parameters, history and the names of classes
+    n_bytes += len(pickle.dumps(autoencoder.density_))
     assert n_bytes < size < n_bytes + 15_000
     assert size < digits.astype(np.float32).nbytes / 4
     loaded = pickle.loads(pickle.dumps(autoencoder))

@@ -21,7 +21,7 @@ from skae._callbacks import (
     significant,
 )
 from skae._net import ReconstructionNet
-from skae.losses import SquaredError
+from skae.losses import AbsoluteError, SquaredError
 from skae.modules import MLP, Autoencoder
 
 N_ROWS, N_VALID = 40, 8  # skorch's split by 5 holds out the first fifth of the rows
@@ -158,11 +158,6 @@ class Scripted(torch.optim.Optimizer):
         (parameter,) = self.param_groups[0]["params"]
         parameter.copy_(torch.as_tensor(next(self.rows), dtype=torch.float32))
         return loss
-
-
-class AbsoluteError(nn.Module):
-    def forward(self, x_hat, x):
-        return (x_hat - x).abs().mean(dim=1)
 
 
 def stopped(X, start, rows, n_iter_no_change=100, tol=0.0, floor=True, **parameters):

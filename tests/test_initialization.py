@@ -10,13 +10,17 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from skae._initialization import (
+    adding_nothing,
     checked_output,
     data_units,
-    network,
+    linear_paths,
+    own_network,
+    perceptron,
     principal_components,
+    set_to_pca,
     with_linear_skip,
 )
-from skae.modules import MLP, Gate, LinearSkip
+from skae.modules import MLP, Autoencoder, Gate, LinearSkip
 
 
 def table(n_rows=50, n_features=6, seed=0):
@@ -209,11 +213,21 @@ def test_a_fraction_is_that_of_the_variance_whatever_the_units():
         assert len(principal_components(moved, *data_units(moved), 0.8, 0)) == expected
 
 
-# --------------------------------------------------------------------------------------- network
+# -------------------------------------------------------------------------------------- networks
 
 
-def test_without_a_network_of_the_users_it_is_a_perceptron():
-    module = network(None, [4, 7, 3, 2], "tanh", 0.25)
+def with_skip(encoder, decoder, data, components=None, n_components=2):
+    """Return an autoencoder with linear paths, at PCA where components are given."""
+    n_components = n_components if components is None else len(components)
+    paths = linear_paths(data.shape[1], n_components, "random", tied=False)
+    if components is not None:
+        set_to_pca(*paths, components, np.ones(n_components))
+        encoder, decoder = (adding_nothing(branch, tied=False) for branch in (encoder, decoder))
+    return Autoencoder(*with_linear_skip(encoder, decoder, *paths, data, n_more=0))
+
+
+def test_our_network_is_a_perceptron():
+    module = perceptron([4, 7, 3, 2], "tanh", 0.25, "random")
     assert isinstance(module, MLP)
     assert repr(module) == repr(MLP([4, 7, 3, 2], "tanh", 0.25))
 
@@ -229,7 +243,7 @@ class Net(nn.Module):
 
 @pytest.mark.parametrize("own", [Net, lambda n_in, n_out: Net(n_in, n_out)])
 def test_a_class_or_callable_is_called_with_the_outer_widths(own):
-    module = network(own, [4, 7, 2], "relu", 0.0)
+    module = own_network(own, 4, 2)
     assert type(module) is Net
     assert (module.layer.in_features, module.layer.out_features) == (4, 2)
 
@@ -237,7 +251,7 @@ def test_a_class_or_callable_is_called_with_the_outer_widths(own):
 def test_an_instance_is_copied():
     own = Net(4, 2)
     before = copy.deepcopy(own.state_dict())
-    module = network(own, [4, 7, 2], "relu", 0.0)
+    module = own_network(own, 4, 2)
     assert module is not own
     assert torch.equal(module.layer.weight, own.layer.weight)
     nn.init.zeros_(module.layer.weight)
@@ -246,7 +260,7 @@ def test_an_instance_is_copied():
 
 def test_a_module_that_a_callable_returns_each_time_is_copied():
     shared = Net(4, 2)
-    module = network(lambda n_in, n_out: shared, [4, 7, 2], "relu", 0.0)
+    module = own_network(lambda n_in, n_out: shared, 4, 2)
     nn.init.zeros_(module.layer.weight)
     assert shared.layer.weight.all()
 
@@ -258,9 +272,12 @@ def test_networks_are_float32_and_on_the_cpu_whatever_torchs_defaults_are(own):
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        networks = network(own, [6, 7, 2], "relu", 0.0), network(own, [2, 7, 6], "relu", 0.0)
-        module = with_linear_skip(*networks, data, 2, PCA(2).fit(data.numpy()).components_)
-        random = with_linear_skip(*networks, data, 2)
+        if own is None:
+            networks = [perceptron(widths, "relu", 0.0, "random") for widths in ([6, 2], [2, 6])]
+        else:
+            networks = own_network(own, 6, 2), own_network(own, 2, 6)
+        module = with_skip(*networks, data, PCA(2).fit(data.numpy()).components_)
+        random = with_skip(*networks, data)
     finally:
         torch.set_default_dtype(before)
     for tensor in [*module.state_dict().values(), *random.state_dict().values()]:
@@ -270,7 +287,7 @@ def test_networks_are_float32_and_on_the_cpu_whatever_torchs_defaults_are(own):
 def test_networks_are_float32_and_a_users_instance_stays_as_it_is():
     own = Net(4, 2).double()
     for given in (own, lambda n_in, n_out: Net(n_in, n_out).double()):
-        assert network(given, [4, 2], "relu", 0.0).layer.weight.dtype == torch.float32
+        assert own_network(given, 4, 2).layer.weight.dtype == torch.float32
     assert own.layer.weight.dtype == torch.float64
 
 
@@ -280,7 +297,7 @@ def give_a_number(n_in, n_out):
 
 def test_a_callable_that_returns_no_module_is_refused_in_one_sentence():
     with pytest.raises(TypeError) as info:
-        network(give_a_number, [4, 7, 2], "relu", 0.0)
+        own_network(give_a_number, 4, 2)
     assert str(info.value) == (
         "encoder and decoder must be an nn.Module or return one, got 3 from"
         f" {give_a_number!r}; return a module that maps (batch, 4) to (batch, 2)."
@@ -290,17 +307,24 @@ def test_a_callable_that_returns_no_module_is_refused_in_one_sentence():
 # -------------------------------------------------------------------------------- checked_output
 
 
-def test_checked_output_is_what_the_network_gives_outside_training():
+def test_checked_output_is_what_the_network_gives():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(0.5))
     before = copy.deepcopy(module.state_dict())
     rows = torch.randn(2, 4)
-    output = checked_output("encoder", module, rows, 3)
-    assert not output.requires_grad
-    assert torch.equal(output, module.eval()(rows))
-    # the running means of normalisation layers are not those of two rows
-    for name, value in module.state_dict().items():
-        assert torch.equal(value, before[name])
+    output = checked_output("encoder", module.eval(), (rows,), (2, 3))
+    assert torch.equal(output, module(rows))
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_checked_output_may_have_one_of_some_shapes_and_several_inputs():
+    rows = torch.randn(2, 4)
+    for function in (torch.dot, torch.mul):
+        shapes = [(), (2, 4)] if function is torch.mul else [(), (3,)]
+        inputs = (rows, rows) if function is torch.mul else (rows[0], rows[1])
+        assert torch.equal(checked_output("loss", function, inputs, *shapes), function(*inputs))
+    with pytest.raises(ValueError, match=re.escape("loss mul must map shape (2, 4) and (2, 4) to")):
+        checked_output("loss", torch.mul, (rows, rows), (), (2,))
 
 
 class Wrong(nn.Module):
@@ -330,7 +354,7 @@ FAULTS = {
 def test_a_wrong_network_is_named_with_what_it_was_given_and_what_is_expected(role, fault):
     output, complaint = FAULTS[fault]
     with pytest.raises(ValueError, match="Wrong") as info:
-        checked_output(role, Wrong(output), torch.zeros(2, 5), 3)
+        checked_output(role, Wrong(output), (torch.zeros(2, 5),), (2, 3))
     assert str(info.value) == (
         f"{role} Wrong must map shape (2, 5) to finite values of shape (2, 3), {complaint}"
     )
@@ -341,7 +365,7 @@ def test_a_wrong_network_is_named_with_what_it_was_given_and_what_is_expected(ro
 def test_a_network_that_changes_its_input_is_refused_in_one_sentence():
     module = nn.ReLU(inplace=True)
     with pytest.raises(ValueError, match="changed its input") as info:
-        checked_output("encoder", module, torch.tensor([[-1.0, 1.0]]), 2)
+        checked_output("encoder", module, (torch.tensor([[-1.0, 1.0]]),), (1, 2))
     assert str(info.value) == (
         "encoder ReLU must map shape (1, 2) to finite values of shape (1, 2), but changed its"
         " input; let no layer work in place on that."
@@ -350,7 +374,7 @@ def test_a_network_that_changes_its_input_is_refused_in_one_sentence():
 
 def test_the_error_of_a_network_of_wrong_width_is_passed_on():
     with pytest.raises(ValueError, match=re.escape("must map shape (2, 5) to")) as info:
-        checked_output("encoder", nn.Linear(4, 3), torch.zeros(2, 5), 3)
+        checked_output("encoder", nn.Linear(4, 3), (torch.zeros(2, 5),), (2, 3))
     assert "mat1 and mat2 shapes cannot be multiplied" in str(info.value)
 
 
@@ -368,7 +392,7 @@ def skip_at_pca(n_components, encoder=None, decoder=None):
     encoder = MLP([6, 8, n_components]) if encoder is None else encoder
     decoder = MLP([n_components, 8, 6]) if decoder is None else decoder
     data = torch.tensor(X, dtype=torch.float32)
-    return with_linear_skip(encoder, decoder, data, n_components, pca.components_), pca, data
+    return with_skip(encoder, decoder, data, pca.components_), pca, data
 
 
 @pytest.mark.parametrize("n_components", [1, 3, 6])
@@ -418,14 +442,14 @@ def test_branches_bend_at_four_deviations_of_what_they_see():
 
 def test_two_rows_have_the_deviation_of_a_population():
     data = torch.tensor([[0.0, 1.0], [2.0, 7.0]])
-    module = with_linear_skip(MLP([2, 1]), MLP([1, 2]), data, 1)
+    module = with_skip(MLP([2, 1]), MLP([1, 2]), data, n_components=1)
     assert module.encoder.clip.bound.tolist() == [4.0, 12.0]
 
 
 def test_without_components_the_start_is_random_in_all_parts():
     def start():
         networks = MLP([6, 8, 2]), MLP([2, 8, 6])
-        return with_linear_skip(*networks, torch.tensor(in_units(table())).float(), 2)
+        return with_skip(*networks, torch.tensor(in_units(table())).float())
 
     torch.manual_seed(0)
     first, second = start(), start()
@@ -441,7 +465,7 @@ def test_without_components_the_start_is_random_in_all_parts():
 
 def test_without_components_the_decoder_bends_at_deviations_of_the_random_codes():
     data = torch.tensor(in_units(table())).float()
-    module = with_linear_skip(MLP([6, 8, 2]), MLP([2, 8, 6]), data, 2)
+    module = with_skip(MLP([6, 8, 2]), MLP([2, 8, 6]), data)
     codes = module.encoder.linear(data).detach().numpy()
     # float32 rounding
     np.testing.assert_allclose(module.decoder.clip.bound, 4 * codes.std(axis=0), rtol=1e-5)
@@ -450,7 +474,7 @@ def test_without_components_the_decoder_bends_at_deviations_of_the_random_codes(
 def test_without_components_a_users_network_has_no_gate():
     own = Net(6, 2)
     data = torch.tensor(in_units(table())).float()
-    module = with_linear_skip(own, MLP([2, 6]), data, 2)
+    module = with_skip(own, MLP([2, 6]), data)
     assert module.encoder.branch is own
 
 

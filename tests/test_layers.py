@@ -19,12 +19,15 @@ LAYERS = {
     "_torch": 0,
     # pure torch
     "_axes": 1,
+    "corruptions": 1,
     "_batches": 1,
     "losses": 1,
     "modules": 1,
     "penalties": 1,
     # training: skorch and torch, no estimators
     "_callbacks": 2,
+    "_density": 2,
+    "_frames": 2,
     "_initialization": 2,
     "_net": 2,
     # scikit-learn's face

@@ -171,7 +171,7 @@ class WatchedSquaredError(SquaredError):
 def test_the_target_is_the_input_whatever_y_is(X):
     inputs = []
     module = autoencoder()
-    module.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    module.encoder.register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
     net = make_net(module, criterion=WatchedSquaredError)
     torch.manual_seed(1)
     net.fit(X, torch.full((N_ROWS,), torch.nan))
@@ -803,7 +803,7 @@ def test_the_average_forgets_a_hundred_steps_unless_told(X):
 def test_networks_are_in_training_mode_and_have_gradients_in_training_only(X):
     modes = []
     module = autoencoder()
-    module.register_forward_hook(
+    module.decoder.register_forward_hook(
         lambda module, args, x_hat: modes.append((module.training, x_hat.requires_grad))
     )
     fitted(X, module, max_epochs=2)

@@ -9,7 +9,13 @@ from numpydoc.docscrape import ClassDoc, FunctionDoc
 
 import skae
 
-PUBLIC_MODULES = ["skae", "skae.losses", "skae.modules", "skae.penalties"]
+PUBLIC_MODULES = [
+    "skae",
+    "skae.corruptions",
+    "skae.losses",
+    "skae.modules",
+    "skae.penalties",
+]
 
 
 def public_objects():

@@ -1,0 +1,62 @@
+"""A density of the codes, from which new rows are made."""
+
+import copy
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from sklearn.utils import check_random_state
+
+# Ten components do well on images (P. Ghosh et al., arXiv:1903.12436); fewer where there are not
+# ten rows for each direction of a component.
+_MAX_COMPONENTS = 10
+# More would take longer than the rest of a fit, and add little to so few parameters.
+_MAX_ROWS = 2000
+
+
+def code_density(codes, seed):
+    """Return a Gaussian mixture fitted to codes, to a sample of them where they are many.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples, n_components)
+        In units in which their variances are of the order of 1.
+    seed : int
+
+    Returns
+    -------
+    GaussianMixture
+    """
+    if len(codes) > _MAX_ROWS:
+        rows = np.random.RandomState(seed).choice(len(codes), _MAX_ROWS, replace=False)
+        codes = codes[rows]
+    n_rows, n_components = codes.shape
+    n_clusters = min(max(1, n_rows // (10 * (n_components + 1))), _MAX_COMPONENTS)
+    n_clusters = min(n_clusters, len(np.unique(codes, axis=0)))
+    mixture = GaussianMixture(n_clusters, init_params="k-means++", tol=1e-2, random_state=seed)
+    with warnings.catch_warnings():
+        # a mixture that could still be a little better is no concern of those who wanted codes
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(codes)
+
+
+def draw(mixture, n_samples, random_state):
+    """Draw codes in random order.
+
+    Parameters
+    ----------
+    mixture : GaussianMixture
+    n_samples : int
+    random_state : int, RandomState instance or None
+        None is a new seed, not numpy's global generator.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_components)
+    """
+    if random_state is None:
+        random_state = np.random.RandomState()
+    random_state = check_random_state(random_state)
+    codes, _ = copy.copy(mixture).set_params(random_state=random_state).sample(n_samples)
+    return random_state.permutation(codes)
