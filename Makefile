@@ -7,7 +7,7 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo test lint format quality clean
+.PHONY: demo test lint format quality textbook clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
@@ -26,6 +26,9 @@ format: .venv/test
 quality: .venv/test ## held-out R² against PCA
 	$(BIN)/python benchmarks/quality.py
 
+textbook: .venv/textbook ## held-out error against the same network in Keras
+	$(ONE_THREAD) $(BIN)/python benchmarks/textbook.py
+
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache output
 
@@ -39,4 +42,8 @@ clean:
 
 .venv/test: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) --editable ".[test]"
+	touch $@
+
+.venv/textbook: .venv/bin/python pyproject.toml constraints.txt benchmarks/requirements-textbook.txt
+	$(INSTALL) --editable . --requirement benchmarks/requirements-textbook.txt
 	touch $@

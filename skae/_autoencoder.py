@@ -154,9 +154,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         infinity is PCA. 0 is the same as ``penalty=None``.
 
     corruption : {'gaussian', 'masking', 'swap'} or callable, default=None
-        What is done to rows in training before they are encoded, while the clean ones stay the
+        What is done to rows before they are encoded, in `fit` alone, while the clean ones stay the
         target: noise is added, or entries are replaced by their column's mean, or by what another
-        row has there. A callable ``(x, level) -> x`` is your own.
+        row has there. Early stopping judges by how well held-out rows are restored from such
+        corruption, the same in each epoch. A callable ``(x, level) -> x`` is your own.
 
     corruption_level : float, default=0.1
         Standard deviation of the noise, in units of the data's mean feature standard deviation, or
@@ -249,8 +250,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Training loss of each epoch: L, and ``alpha * R`` if R is on the codes.
     validation_scores_ : list of float or None
         Held-out R² of each epoch; entry 0 is before training. None without early stopping. With
-        another loss than the squared error, or a penalty on the codes, it is one minus that
-        loss's, penalty included, as a share of the loss of the mean row.
+        another loss than the squared error, a penalty on the codes, or corruption, it is one minus
+        what training is to make small, as a share of the loss of the mean row.
     best_validation_score_ : float or None
         The one of the weights that were kept.
     init_scores_ : list of float
@@ -569,6 +570,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def sample(self, n_samples=1, random_state=None):
         """Return new rows: codes drawn from ``density_``, decoded.
 
+        The last step of a pipeline is asked as ``pipeline[:-1].inverse_transform(
+        pipeline[-1].sample(n_samples))``.
+
         Parameters
         ----------
         n_samples : int, default=1
@@ -630,7 +634,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _from_units(self, units):
         mean = torch.as_tensor(self.mean_, dtype=units.dtype, device=units.device)
-        return units.mul(self.scale_).add_(mean)
+        rows = units.mul(self.scale_).add_(mean)
+        if isinstance(self.net_.module_.output, Logistic):
+            rows.clamp_(0, 1)  # which units and back may have left by a rounding
+        return rows
 
     def _squares(self, X):
         """Return ‖x − x̂‖² and ‖x − mean_‖² of each row, in units of ``scale_`` squared."""

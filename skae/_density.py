@@ -4,13 +4,15 @@ import copy
 import warnings
 
 import numpy as np
+from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.utils import check_random_state
 
 # Ten components do well on images (P. Ghosh et al., arXiv:1903.12436); fewer where there are not
-# ten rows for each direction of a component.
+# five rows for each direction of a component.
 _MAX_COMPONENTS = 10
+_ROWS_PER_DIRECTION = 5
 # More would take longer than the rest of a fit, and add little to so few parameters.
 _MAX_ROWS = 2000
 
@@ -32,10 +34,12 @@ def code_density(codes, seed):
         rows = np.random.RandomState(seed).choice(len(codes), _MAX_ROWS, replace=False)
         codes = codes[rows]
     n_rows, n_components = codes.shape
-    n_clusters = min(max(1, n_rows // (10 * (n_components + 1))), _MAX_COMPONENTS)
-    n_clusters = min(n_clusters, len(np.unique(codes, axis=0)))
+    n_clusters = n_rows // (_ROWS_PER_DIRECTION * (n_components + 1))
+    n_clusters = min(max(n_clusters, 1), _MAX_COMPONENTS, len(np.unique(codes, axis=0)))
+    # NumPy in, NumPy out, also while scikit-learn dispatches to other libraries, when this way to
+    # start is not to be had.
     mixture = GaussianMixture(n_clusters, init_params="k-means++", tol=1e-2, random_state=seed)
-    with warnings.catch_warnings():
+    with config_context(array_api_dispatch=False), warnings.catch_warnings():
         # a mixture that could still be a little better is no concern of those who wanted codes
         warnings.simplefilter("ignore", ConvergenceWarning)
         return mixture.fit(codes)

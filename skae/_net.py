@@ -97,7 +97,8 @@ class ReconstructionNet(NeuralNet):
     alpha : float, default=0.0
         Weight of the penalty.
     corruption : callable, default=None
-        What makes the rows that are encoded in training from the clean ones, ``(x, level) -> x``.
+        What makes the rows that are encoded from the clean ones, ``(x, level) -> x``, where a loss
+        is computed: held-out rows are judged by what training is to make small.
     corruption_level : float, default=0.0
         Its second argument.
     average_decay : float, default=0.99
@@ -231,10 +232,7 @@ class ReconstructionNet(NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         self._set_training(True)
-        x, target = batch
-        if self.corruption is not None:
-            x = self.corruption(x, self.corruption_level)
-        step = self._forward_step(x, target)
+        step = self._forward_step(*batch)
         step["loss"].backward()
         if self.penalty is not None and not self.penalty.on_rows:
             weights = [w for w in self.penalized_ if w.grad is not None]
@@ -250,7 +248,7 @@ class ReconstructionNet(NeuralNet):
 
     def _same_draws(self):
         """Have the same random numbers at each evaluation, so that epochs meet equal terms."""
-        if not self._needs:
+        if not self._needs and self.corruption is None:
             return contextlib.nullcontext()  # nothing is drawn
         return seeded(0, torch.device(self.device))
 
@@ -262,6 +260,8 @@ class ReconstructionNet(NeuralNet):
 
     def _forward_step(self, x, target):
         needs = self._needs
+        if self.corruption is not None:
+            x = self.corruption(x, self.corruption_level)
         if "x" in needs:
             x = x.detach().requires_grad_()
         pieces = self.module_.encoded(x)

@@ -73,6 +73,9 @@ class Penalty:
     def depends_on_axes(self):
         return self.on_rows
 
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in vars(self).items())})"
+
     def __call__(self, *pieces):
         """Return R.
 
@@ -276,7 +279,8 @@ class KL(Penalty):
 
     With squared error and ``alpha = 2 * s**2 / n_features`` the objective is that of a variational
     autoencoder whose decoder has noise of variance ``s**2``, in units of the data's mean feature
-    variance. Codes are in units of the prior: N(0, I) is what rows are drawn from.
+    variance; so the maximum of the likelihood is near ``2 * (1 - R²) / n_features``. Codes are in
+    units of the prior.
 
     Examples
     --------

@@ -1,11 +1,14 @@
 """scikit-learn's own checks, over many configurations. No failure is expected, none is skipped."""
 
+import numpy as np
 import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import GradientNormClipping, LRScheduler
 from torch import nn
 
 from skae import AutoencoderTransformer
+from skae.modules import ConvDecoder, ConvEncoder
+from skae.penalties import Penalty
 
 
 class Encoder(nn.Module):
@@ -40,6 +43,78 @@ def configuration(**parameters):
     return AutoencoderTransformer(**{"hidden_layer_sizes": (16,), "max_iter": 8, **parameters})
 
 
+class OnUnitInterval(AutoencoderTransformer):
+    """Is fitted to what the checks bring, scaled to where the cross-entropy is defined.
+
+    A MinMaxScaler in a pipeline would do the same, but pipelines fail checks of their own: their
+    parameters are the fitted steps.
+    """
+
+    def _fit(self, X):
+        low, high = X.min(axis=0), X.max(axis=0)
+        super()._fit((X - low) / np.where(high > low, high - low, 1))
+
+
+def in_unit_interval(**parameters):
+    return OnUnitInterval(**configuration(**parameters).get_params())
+
+
+class Decorrelation(Penalty):
+    needs = ("code",)
+
+    def __call__(self, code):
+        centred = code - code.mean(dim=0)
+        covariance = centred.T @ centred / len(code)
+        return covariance.triu(diagonal=1).square().sum()
+
+
+class LargestError:
+    def __call__(self, x_hat, x):
+        return (x_hat - x).abs().amax(dim=1)
+
+    def __repr__(self):
+        return "LargestError()"
+
+
+class FlippedSigns:
+    def __call__(self, x, level):
+        return torch.where(torch.rand_like(x) < level, -x, x)
+
+    def __repr__(self):
+        return "FlippedSigns()"
+
+
+# The checks have tables of all widths, so these take the shape from the number of features.
+
+
+class LengthEncoder(ConvEncoder):
+    def __init__(self, channels=(4,)):
+        super().__init__((1, 0), channels)
+
+    def get_params(self, deep=True):
+        return {"channels": self.channels}
+
+    def __call__(self, n_in, n_out):
+        return ConvEncoder((1, n_in), self.channels)(n_in, n_out)
+
+
+class LengthDecoder(LengthEncoder):
+    def __call__(self, n_in, n_out):
+        return ConvDecoder((1, n_out), self.channels)(n_in, n_out)
+
+
+class ImageEncoder(LengthEncoder):
+    def __call__(self, n_in, n_out):
+        return ConvEncoder((1, 1, n_in), self.channels)(n_in, n_out)
+
+
+class ImageDecoder(LengthEncoder):
+    def __call__(self, n_in, n_out):
+        return ConvDecoder((1, 1, n_out), self.channels)(n_in, n_out)
+
+
+PENALTIES = ("l1", "activity_l1", "contractive", "kl")
+
 TEXTBOOK = {
     "linear_skip": False,
     "init": "random",
@@ -70,6 +145,21 @@ CONFIGURATIONS = [
     configuration(average=False, batch_size=8),
     configuration(callbacks=[Clipping(1.0)]),
     configuration(callbacks=[Decay("ExponentialLR", gamma=0.9)]),
+    *[configuration(penalty=name, alpha=0.01) for name in PENALTIES],
+    *[configuration(penalty=name, alpha=0.01, **TEXTBOOK) for name in PENALTIES],
+    configuration(penalty=Decorrelation(), alpha=0.01),
+    *[configuration(loss=name) for name in ("absolute_error", "huber")],
+    configuration(loss=LargestError()),
+    in_unit_interval(loss="binary_cross_entropy", **TEXTBOOK),
+    in_unit_interval(loss="binary_cross_entropy", penalty="kl", **TEXTBOOK),
+    *[configuration(corruption=name) for name in ("gaussian", "masking", "swap", FlippedSigns())],
+    configuration(tied_weights=True),
+    configuration(tied_weights=True, **TEXTBOOK),
+    *[configuration(init=name) for name in ("glorot_uniform", "he_normal", "orthogonal")],
+    configuration(n_init=2, max_iter=4),
+    configuration(n_init=2, max_iter=4, early_stopping=False),
+    configuration(encoder=LengthEncoder(channels=(2, 3)), decoder=LengthDecoder(channels=(2, 3))),
+    configuration(encoder=ImageEncoder(), decoder=ImageDecoder(), linear_skip=False, init="random"),
 ]
 
 
