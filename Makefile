@@ -7,10 +7,14 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo test lint format quality textbook clean
+.PHONY: demo examples test lint format quality textbook clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
+
+examples: .venv/demo ## the gallery; pictures and sounds go to output/
+	set -e; for example in examples/plot_*.py; do \
+		echo "== $$example"; $(ONE_THREAD) $(BIN)/python -W error $$example; done
 
 test: .venv/test ## the whole suite
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import ShuffleSplit
 from sklearn.utils import check_array, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -17,7 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from skae import corruptions
-from skae._axes import ordered_axes, principal_axes, turned, unturned
+from skae._axes import axes_of, ordered_axes, principal_axes, turned, unturned
 from skae._callbacks import DivergenceGuard, EarlyStopping, ProgressBar, left_as_they_are
 from skae._compat import Interval, StrOptions, fit_context
 from skae._density import code_density, draw
@@ -34,7 +35,6 @@ from skae._initialization import (
     perceptron,
     principal_components,
     set_to_pca,
-    set_weights,
     with_linear_skip,
 )
 from skae._net import ReconstructionNet
@@ -471,15 +471,19 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ConvergenceWarning
             If the loss became infinite or NaN. The last good weights are kept.
         """
+        origin = self._origin()
         with _all_or_nothing(self):
+            if origin is not None and origin is not self:
+                _check_fitted_start(origin)
+                validate_data(origin, X, reset=False, skip_check_array=True)  # names, and how many
             rows = validate_data(
                 self,
                 X,
-                reset=self._origin() is not self,
+                reset=origin is not self,
                 dtype=[np.float64, np.float32],
                 ensure_min_samples=2,
             )
-            self._fit(rows)
+            self._fit(rows, origin)
             self._no_rows = no_rows_of(X)
         return self
 
@@ -622,6 +626,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _tensor(self, rows, device=None):
         device = self.device_ if device is None else device
+        rows = np.ascontiguousarray(rows)  # torch knows no negative strides
         # a copy, always: rows are the caller's, and may be read-only
         return torch.tensor(rows, dtype=inference_dtype(rows.dtype, device), device=device)
 
@@ -657,10 +662,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return self
         if isinstance(self.init, str):
             return None
-        return getattr(self.init, "estimator", self.init)  # out of a FrozenEstimator
+        return self.init.estimator if isinstance(self.init, FrozenEstimator) else self.init
 
-    def _fit(self, X):
-        origin = self._origin()
+    def _fit(self, X, origin):
         self._check_combinations()
         self._check_data(X, origin)
         device = resolve_device(self.device)
@@ -679,21 +683,26 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 X, self.mean_, self.scale_, min(n_components, *X.shape), random_state
             )
             self.n_components_ = len(components) if n_components < 1 else n_components
+            self._fitted_structure = (
+                self._structure() if origin is None else origin._fitted_structure
+            )
             data = self._training_data(X, device)
-            self.init_scores_ = []
+            self.init_scores_, best_score = [], math.nan
             for _ in range(self.n_init):
                 module = self._start(data, components, origin, X.dtype)
-                net, at_start, score = self._trained(module, data, device, seed)
-                if score > max(self.init_scores_, default=-math.inf):
-                    best_net, at_pca = net, at_start and self.init == "pca" and origin is None
+                net, at_start, score = self._trained(
+                    module, data, device, seed, has_floor=origin is not None or self.init == "pca"
+                )
+                if not score <= best_score:  # any is better than none, and than NaN
+                    best_net, best_at_start, best_score = net, at_start, score
                 self.init_scores_.append(score)
             self._read_training(best_net)
-            self._settle(best_net, data, components, at_pca, seed)
+            self._settle(best_net, data, components, best_at_start, origin, seed)
 
-    def _trained(self, module, data, device, seed):
+    def _trained(self, module, data, device, seed, has_floor):
         """Train and return the net, whether its weights are still the first, and its score."""
         first = copy.deepcopy(module).to(device).state_dict()
-        net = self._make_net(module, len(data), device, seed)
+        net = self._make_net(module, len(data), device, seed, has_floor)
         with left_as_they_are(self.callbacks or []):
             net.fit(data, data)
             net.callbacks_ = [(name, copy.copy(callback)) for name, callback in net.callbacks_]
@@ -709,7 +718,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     # --------------------------------------------------------------- what does not fit together
 
     def _penalty(self):
-        return _PENALTIES[self.penalty]() if isinstance(self.penalty, str) else self.penalty
+        if isinstance(self.penalty, str):
+            return _PENALTIES[self.penalty]()
+        return copy.deepcopy(self.penalty)  # what it may remember of a fit is that fit's
 
     def _active_penalty(self):
         """Return the penalty, or None where it has no weight."""
@@ -721,6 +732,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _check_combinations(self):
         """Refuse parameters that do not fit together."""
+        self._check_penalty()
         own = self.encoder is not None or self.decoder is not None
         level = self.corruption_level
         for refused, sentence in (
@@ -766,33 +778,43 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ):
             if refused:
                 raise ValueError(sentence)
-        self._check_penalty()
         self._hidden_widths()
         self._check_callbacks()
 
     def _check_objective(self, module, rows):
         """Try a loss, corruption or penalty of one's own on some rows."""
         if callable(self.loss):
-            x_hat = rows.clone().requires_grad_()
-            losses = checked_output("loss", self._criterion(), (x_hat, rows), (len(rows),))
+            x_hat = torch.zeros_like(rows).requires_grad_()
+            losses = checked_output("loss", self.loss, (x_hat, rows), (len(rows),))
             _check_gradient("loss", losses)
         if callable(self.corruption):
-            inputs = rows, self.corruption_level
+            inputs = rows.clone(), self.corruption_level
             checked_output("corruption", self.corruption, inputs, tuple(rows.shape))
         penalty = self._active_penalty()
-        if penalty is not None and penalty is self.penalty:
-            pieces = module.eval().encoded(rows.clone().requires_grad_())
+        if isinstance(self.penalty, Penalty) and penalty is not None:
+            pieces = module.cpu().eval().encoded(rows.clone().requires_grad_())
             pieces["weights"] = module.penalized_weights()
+            if not pieces["weights"] and not penalty.on_rows:
+                return  # networks without matrices: there is nothing to penalise
             shapes = [(), (len(rows),)] if penalty.on_rows else [()]
             inputs = tuple(pieces[name] for name in penalty.needs)
-            _check_gradient("penalty", checked_output("penalty", penalty, inputs, *shapes))
+            for value in (penalty, penalty.estimate):
+                _check_gradient("penalty", checked_output("penalty", value, inputs, *shapes))
 
     def _check_penalty(self):
-        unknown = set(getattr(self.penalty, "needs", ())) - set(PIECES)
-        if unknown:
+        if not isinstance(self.penalty, Penalty):
+            return
+        name, needs = type(self.penalty).__name__, self.penalty.needs
+        if not isinstance(needs, tuple | list) or not needs or not all(n in PIECES for n in needs):
             raise ValueError(
-                f"penalty must need no more than there is, {list(PIECES)}, got"
-                f" {type(self.penalty).__name__}, which needs {sorted(unknown)}."
+                f"penalty must say in needs, as a tuple, which of {list(PIECES)} it is about, got"
+                f" {name} with needs={needs!r}."
+            )
+        layer = self.penalty.code_layer(2)
+        if layer is not None and (self.penalty.variational or not isinstance(layer, nn.Module)):
+            raise ValueError(
+                "penalty must have a code_layer that is an nn.Module, and none if it needs a"
+                f" distribution of codes, got {name} with {layer!r}."
             )
 
     def _check_data(self, X, origin):
@@ -800,7 +822,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if origin is not None:
             self._check_origin(origin)
         largest = min(X.shape)
-        if self.init == "pca" and self.n_components > largest:
+        if self.init == "pca" and origin is None and self.n_components > largest:
             raise ValueError(
                 f"n_components must be at most min(n_samples, n_features)={largest} with"
                 f" init='pca', got {self.n_components}; set linear_skip=False and init='random'"
@@ -813,23 +835,42 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             )
 
     def _check_origin(self, origin):
-        if not isinstance(origin, AutoencoderTransformer) or not hasattr(origin, "net_"):
-            raise ValueError(
-                "init must be a fitted AutoencoderTransformer where it is an estimator, got"
-                f" {origin!r}, which is not; fit it, and put it into a FrozenEstimator where it"
-                " is cloned, as by a search."
-            )
-        if self.n_features_in_ != origin.n_features_in_:
-            raise ValueError(
-                f"init must be fitted on as many features as X has, {self.n_features_in_}, got"
-                f" {origin.n_features_in_}."
-            )
+        """Refuse parameters that do not fit the networks from which training goes on."""
         if self.n_components >= 1 and self.n_components != origin.n_components_:
             raise ValueError(
                 f"n_components must stay as it was, {origin.n_components_}, where training goes on"
                 f" from an earlier fit (warm_start or init), got {self.n_components}; set it to"
                 " that, or start anew."
             )
+        # With warm_start the networks are known to stay, but what they end in has to fit the loss
+        # and the penalty.
+        names = ("output_activation", "penalty") if origin is self else self._structure()
+        for name in names:
+            here, there = self._structure()[name], origin._fitted_structure[name]
+            if here != there:
+                raise ValueError(
+                    f"{name} must be such that networks are as in the earlier fit from which"
+                    f" training goes on (warm_start or init), {there}, got {here}; set one to the"
+                    " other, or start anew."
+                )
+
+    def _structure(self):
+        """Return what networks are made of, by the parameter that says so."""
+        penalty = self._active_penalty()
+        has_ending = penalty is not None and (
+            penalty.variational or penalty.code_layer(1) is not None
+        )
+        return {
+            "encoder": _named(self.encoder),
+            "decoder": _named(self.decoder),
+            "hidden_layer_sizes": tuple(self._hidden_widths()),
+            "activation": self.activation,
+            "output_activation": self.output_activation,
+            "linear_skip": self.linear_skip,
+            "tied_weights": self.tied_weights,
+            "dropout": self.dropout,
+            "penalty": type(penalty).__name__ if has_ending else "without a part in networks",
+        }
 
     def _check_callbacks(self):
         for item in self.callbacks or []:
@@ -864,8 +905,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _start(self, data, components, origin, dtype):
         """Return the networks as they are before training on data that came in some dtype."""
-        if origin is self:
-            return unturned(copy.deepcopy(self.net_.module_))
+        if origin is not None:
+            module = unturned(copy.deepcopy(origin.net_.module_))
+            self._check_objective(module, data[:3].cpu())
+            return module
         encoder, decoder = self._networks(data, dtype)
         log_variance = torch.zeros(self.n_components_)
         if self.linear_skip:
@@ -883,8 +926,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             n_more = self._n_codes() - self.n_components_
             encoder, decoder = with_linear_skip(encoder, decoder, to_code, to_row, data, n_more)
         module = Autoencoder(self._ended(encoder, log_variance), decoder, self._output())
-        if origin is not None:
-            set_weights(module, unturned(origin.net_.module_).state_dict())
+        module.to("cpu", torch.float32)  # whatever torch's default is
         self._check_objective(module, data[:3].cpu())
         return module
 
@@ -894,8 +936,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         A variational encoder of your own gives both also where the penalty has no weight.
         """
         penalty = self._penalty()
-        two = penalty is not None and penalty.variational and (self.alpha or self.encoder)
-        return self.n_components_ * (2 if two else 1)
+        is_shared = self.encoder is not None or self.alpha > 0
+        return self.n_components_ * (1 + bool(penalty and penalty.variational and is_shared))
 
     def _networks(self, data, dtype):
         """Return the encoder and decoder, or their branches where there is a linear skip."""
@@ -912,7 +954,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             decoder = own_network(self.decoder, n_components, n_features)
         role = "encoder"
         if n_codes > n_components:
-            role = "with a variational penalty (means beside logarithms of variances) encoder"
+            role = "with a variational penalty (means beside logarithms of variances), encoder"
         rows = data[:2].cpu()
         for precision in dict.fromkeys((torch.float32, inference_dtype(dtype, data.device))):
             rows = rows.to(precision)
@@ -941,26 +983,27 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return BinaryCrossEntropy(torch.tensor(self.mean_, dtype=torch.float32), self.scale_)
         if isinstance(self.loss, str):
             return _LOSSES[self.loss]()
-        return copy.deepcopy(self.loss) if isinstance(self.loss, Loss) else Loss(self.loss)
+        loss = copy.deepcopy(self.loss)  # a module may have weights, which a fit trains
+        return loss if isinstance(loss, Loss) else Loss(loss)
 
     def _corruption(self):
         """Return what corrupts rows, or None where it has no strength."""
-        if self.corruption_level == 0 or not isinstance(self.corruption, str):
-            return self.corruption if self.corruption_level else None
-        return getattr(corruptions, self.corruption)
+        if not self.corruption_level:
+            return None
+        is_named = isinstance(self.corruption, str)
+        return getattr(corruptions, self.corruption) if is_named else self.corruption
 
-    def _make_net(self, module, n_samples, device, seed):
+    def _make_net(self, module, n_samples, device, seed, has_floor):
         optimizer, options = _OPTIMIZERS.get(self.optimizer, (self.optimizer, {}))
         n_valid = self._n_held_out(n_samples)
-        floor = self.init == "pca" or not isinstance(self.init, str)
         split, callbacks = None, [DivergenceGuard()]
         if n_valid:
             split = ValidSplit(ShuffleSplit(1, test_size=n_valid, random_state=seed))
-            callbacks.append(EarlyStopping(self.n_iter_no_change, self.tol, floor))
+            callbacks.append(EarlyStopping(self.n_iter_no_change, self.tol, has_floor))
         if self.verbose:
             callbacks.append(ProgressBar())
         # without a judge nothing can be known to be better than the start
-        unjudged = self.early_stopping and not n_valid and floor
+        unjudged = self.early_stopping and not n_valid and has_floor
         return ReconstructionNet(
             module,
             self._criterion(),
@@ -1006,11 +1049,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             self.best_validation_score_ = early_stopping.best_score_
             self.best_iter_ = early_stopping.best_iter_
 
-    def _settle(self, net, data, components, at_pca, seed):
+    def _settle(self, net, data, components, at_start, origin, seed):
         """Give the codes of a trained net their axes and set what they explain."""
         module = net.module_.eval()
         variational, penalty = self._is_variational(), self._active_penalty()
         self.code_scale_ = 1.0 if variational else self.scale_
+        at_pca = at_start and self.init == "pca" and origin is None
         with torch.no_grad():
             codes = torch.cat([module.encoder(rows) for rows in data.split(_CHUNK_ROWS)])
             codes = codes.cpu().double()
@@ -1018,6 +1062,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 # PCA's own codes: turning them could only add rounding, or new arbitrary axes
                 # where components explain equally much
                 axes, mean = torch.eye(codes.shape[1]).double(), torch.zeros_like(codes[0])
+            elif at_start and origin is not None:
+                axes, mean = axes_of(origin.net_.module_)
             else:
                 components = torch.from_numpy(components).to(data)
                 scores = torch.cat([rows @ components.T for rows in data.split(_CHUNK_ROWS)])
@@ -1038,6 +1084,22 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         codes = codes.numpy()
         self.code_sparsity_ = _sparsity(codes)
         self.density_ = code_density(codes, seed)
+
+
+def _check_fitted_start(origin):
+    if not isinstance(origin, AutoencoderTransformer) or not hasattr(origin, "net_"):
+        raise ValueError(
+            "init must be a fitted AutoencoderTransformer where it is an estimator, got a"
+            f" {type(origin).__name__} that is not; fit it, and put it into a FrozenEstimator"
+            " where it is cloned, as by a search."
+        )
+
+
+def _named(own):
+    """Return a name of a network of one's own that tells it from others, or None."""
+    if own is None or hasattr(own, "__name__"):
+        return getattr(own, "__name__", None)
+    return repr(own) if hasattr(own, "get_params") else type(own).__name__
 
 
 def _check_gradient(role, value):

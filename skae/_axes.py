@@ -79,6 +79,13 @@ def unturned(module):
     return Autoencoder(module.encoder[0], module.decoder[1], module.output)
 
 
+def axes_of(module):
+    """Return the axes and the mean code to which :func:`turned` has turned an autoencoder."""
+    to_axes = module.encoder[1]
+    axes = to_axes.weight.detach().cpu().double()
+    return axes, -axes.T @ to_axes.bias.detach().cpu().double()
+
+
 def _fixed_linear(weight, bias):
     # not nn.Linear itself, which draws initial weights from the global generator
     layer = nn.utils.skip_init(nn.Linear, *weight.shape, dtype=torch.float32)

@@ -1,7 +1,5 @@
 """Tables like those that were given to `fit`: their library, columns and dtypes."""
 
-import copy
-
 import numpy as np
 
 
@@ -19,9 +17,13 @@ def no_rows_of(X):
     """
     if hasattr(X, "clear") and hasattr(X, "schema"):  # polars, whose slices keep the data
         return X.clear()
-    if isinstance(X, np.ndarray) or hasattr(X, "iloc"):
-        return copy.deepcopy(X[:0])
-    return None
+    if hasattr(X, "iloc"):  # pandas, whose slices keep the labels of rows and Arrow's data
+        import pandas as pd
+
+        empty = pd.concat([pd.Series([], dtype=dtype) for dtype in X.dtypes], axis=1)
+        empty.columns = X.columns
+        return empty
+    return X[:0].copy() if isinstance(X, np.ndarray) else None
 
 
 def like(template, values):
@@ -54,7 +56,7 @@ def _cast(values, dtype):
         largest = float(limits.max)
         if int(largest) > limits.max:  # of 64 bits, whose largest integer is no float
             largest = np.nextafter(largest, 0)
-        values = np.clip(np.rint(values), limits.min, largest)
+        values = np.clip(np.rint(values.astype(np.float64)), limits.min, largest)
     elif dtype.kind == "b":
         values = values > 0.5
     elif dtype.kind != "f":
@@ -67,8 +69,11 @@ def _pandas_like(template, values):
 
     columns = []
     for column, dtype in zip(values.T, template.dtypes, strict=True):
-        plain = np.dtype(getattr(dtype, "numpy_dtype", dtype))
-        columns.append(pd.Series(_cast(column, plain)).astype(dtype))
+        if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
+            plain = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+            columns.append(pd.Series(_cast(column, plain)).astype(dtype))
+        else:  # objects, categories and strings that were read as numbers
+            columns.append(pd.Series(column, dtype=dtype if isinstance(dtype, np.dtype) else None))
     frame = pd.concat(columns, axis=1)
     frame.columns = template.columns
     return frame

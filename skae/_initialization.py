@@ -1,6 +1,7 @@
 """Where training starts: the units of the data, PCA, and the networks at PCA."""
 
 import copy
+import inspect
 from functools import partial
 
 import numpy as np
@@ -180,13 +181,15 @@ def checked_output(role, function, inputs, *shapes):
         If the function fails or changes its input, or its output has another shape or is not
         finite.
     """
-    name = getattr(function, "__name__", type(function).__name__)
-    tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+    named = function.__self__ if inspect.ismethod(function) else function
+    name = getattr(named, "__name__", type(named).__name__)
+    values = [part for value in inputs for part in (value if isinstance(value, list) else [value])]
+    tensors = [value for value in values if isinstance(value, torch.Tensor)]
     rule = (
         f"{role} {name} must map shape {_listed(tuple(rows.shape) for rows in tensors)} to finite"
         f" values of shape {' or '.join(map(str, shapes))}"
     )
-    before = [rows.clone() for rows in tensors]
+    before = [tensor._version for tensor in tensors]
     try:
         output = function(*inputs)
     except Exception as error:
@@ -197,8 +200,8 @@ def checked_output(role, function, inputs, *shapes):
         raise ValueError(f"{rule}, but gave shape {tuple(output.shape)}.")
     if not output.isfinite().all():
         raise ValueError(f"{rule}, but gave NaN or infinity.")
-    if not all(map(torch.equal, tensors, before)):
-        raise ValueError(f"{rule}, but changed its input; let no layer work in place on that.")
+    if [tensor._version for tensor in tensors] != before:
+        raise ValueError(f"{rule}, but changed its input; do not work in place on that.")
     return output
 
 
@@ -280,7 +283,7 @@ def log_variances(deviations, n_features, alpha):
         Their logarithms.
     """
     noise = alpha * n_features / 2
-    variances = np.minimum(noise / np.square(deviations), 1.0)
+    variances = np.clip(noise / np.square(deviations, dtype=np.float64), 1e-30, 1.0)
     return torch.from_numpy(np.log(variances)).to(torch.float32)
 
 
@@ -327,31 +330,3 @@ def with_linear_skip(encoder, decoder, to_code, to_row, data, n_more):
 
 def _soft_clip(rows):
     return SoftClip(rows.std(dim=0, correction=0))
-
-
-def set_weights(module, weights):
-    """Load the weights of a fitted autoencoder into another of the same structure.
-
-    Parameters
-    ----------
-    module : Autoencoder
-    weights : dict of Tensor
-        A state of the fitted one.
-
-    Raises
-    ------
-    ValueError
-        If they do not fit.
-    """
-    wanted, given = (
-        {name: tuple(value.shape) for name, value in state.items()}
-        for state in (module.state_dict(), weights)
-    )
-    for name in [*wanted, *given]:
-        if wanted.get(name) != given.get(name):
-            raise ValueError(
-                "init must be fitted with networks of the same structure, got one whose"
-                f" {name} is {given.get(name, 'missing')} where {wanted.get(name, 'none')} is"
-                " needed; set the same parameters here and there."
-            )
-    module.load_state_dict(weights)

@@ -261,7 +261,8 @@ class ReconstructionNet(NeuralNet):
     def _forward_step(self, x, target):
         needs = self._needs
         if self.corruption is not None:
-            x = self.corruption(x, self.corruption_level)
+            # one's own may compute in another precision, as NumPy does
+            x = self.corruption(x, self.corruption_level).to(x.dtype)
         if "x" in needs:
             x = x.detach().requires_grad_()
         pieces = self.module_.encoded(x)

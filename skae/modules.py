@@ -6,6 +6,7 @@ standard deviation.
 
 import itertools
 import math
+import operator
 
 import torch
 from torch import nn
@@ -408,6 +409,15 @@ class Autoencoder(nn.Module):
         ]
 
 
+def _integers(values):
+    """Return values as a tuple, if all of them are integers of at least 1."""
+    try:
+        values = tuple(operator.index(value) for value in values)
+    except TypeError:
+        return None
+    return values if all(value > 0 for value in values) else None
+
+
 class _Convolutional:
     """What makes a convolutional network once the number of its inputs and outputs is known.
 
@@ -443,14 +453,26 @@ class _Convolutional:
 
     def _sizes(self, n_values):
         """Return the size of the image before each stage and after the last."""
-        size = self.shape[1:]
-        if len(size) not in (1, 2) or math.prod(self.shape) != n_values:
+        shape, channels = _integers(self.shape), _integers(self.channels)
+        if shape is None or len(shape) not in (2, 3) or math.prod(shape) != n_values:
             raise ValueError(
                 "shape must be (channels, length) or (channels, height, width) and have"
-                f" n_features={n_values} values, got {tuple(self.shape)}."
+                f" n_features={n_values} values, got {self.shape!r}."
             )
+        if channels is None:
+            raise ValueError(f"channels must be integers of at least 1, got {self.channels!r}.")
+        for name in ("kernel_size", "stride"):
+            if _integers([getattr(self, name)]) is None:
+                raise ValueError(
+                    f"{name} must be an integer of at least 1, got {getattr(self, name)!r}."
+                )
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}.")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation must be one of {sorted(ACTIVATIONS)}, got {self.activation!r}."
+            )
+        size = shape[1:]
         sizes = [tuple(size)]
         for _ in self.channels:
             sizes.append(tuple(-(-length // self.stride) for length in sizes[-1]))

@@ -62,7 +62,7 @@ class Penalty:
     @property
     def on_rows(self):
         """Whether R is about rows and their codes, not about weights alone."""
-        return self.needs != ("weights",)
+        return set(self.needs) != {"weights"}
 
     @property
     def variational(self):

@@ -7,7 +7,7 @@ from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 from torch import nn
 
-from skae._axes import principal_axes, turned, unturned
+from skae._axes import ordered_axes, principal_axes, turned, unturned
 from skae.modules import Autoencoder
 
 
@@ -130,3 +130,102 @@ def test_turning_draws_nothing_from_the_global_generator():
     before = torch.get_rng_state()
     turned(module, AXES, MEAN)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# --------------------------------------------------------------------- axes that codes have
+
+
+def spread_codes(X, order):
+    """Return codes of rows that are off centre, with deviations 1, 4, 9 in some order."""
+    codes = some_codes(X)
+    return (codes - 3) / codes.std(axis=0) * (1 + np.array(order)) ** 2 + [1, -2, 3]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("seed", range(3))
+def test_ordered_axes_are_those_of_the_code_by_falling_variance_with_pcas_signs(order, seed):
+    X = table(seed=seed)
+    codes, scores = spread_codes(X, order), PCA(4).fit_transform(X)
+    axes, mean = ordered_axes(torch.tensor(codes), torch.tensor(scores))
+    assert axes.dtype == torch.float64
+    # a signed permutation: nothing but one 1 or -1 in each row and column
+    matrix = axes.numpy()
+    assert np.isin(matrix, [-1, 0, 1]).all()
+    assert np.array_equal(np.abs(matrix).sum(axis=0), np.ones(3))
+    assert np.array_equal(np.abs(matrix).argmax(axis=1), np.argsort(order)[::-1])
+    on_axes = (codes - mean.numpy()) @ matrix.T
+    assert bool((np.diff(on_axes.var(axis=0)) < 0).all())
+    covariances = (on_axes - on_axes.mean(axis=0)).T @ scores
+    assert bool((covariances[range(3), np.abs(covariances).argmax(axis=1)] > 0).all())
+
+
+def test_signs_of_ordered_axes_do_not_depend_on_those_of_the_code():
+    X = table()
+    codes, scores = spread_codes(X, (1, 2, 0)), PCA(4).fit_transform(X)
+    expected, _ = ordered_axes(torch.tensor(codes), torch.tensor(scores))
+    signs = np.array([-1, 1, -1])
+    axes, _ = ordered_axes(torch.tensor(codes * signs), torch.tensor(scores))
+    assert np.array_equal(codes * signs @ axes.numpy().T, codes @ expected.numpy().T)
+
+
+def test_the_signs_of_ordered_axes_are_those_of_covariances_wherever_zero_is():
+    X = table()
+    scores = PCA(3).fit_transform(X)
+    # scores as given need not be centred; codes far off must not decide by their mean
+    far = torch.tensor(scores + 1e3)
+    axes, _ = ordered_axes(torch.tensor(-scores - 1e3), far)
+    assert torch.equal(axes, -torch.eye(3).double())
+
+
+def test_on_ordered_axes_zero_stays_where_it_is():
+    X = table()
+    codes = spread_codes(X, (2, 0, 1))
+    codes[::3, 1] = 0
+    axes, mean = ordered_axes(torch.tensor(codes), torch.tensor(PCA(3).fit_transform(X)))
+    assert torch.equal(mean, torch.zeros(3).double())
+    on_axes = (codes - mean.numpy()) @ axes.numpy().T
+    assert (on_axes == 0).sum() == (codes == 0).sum() == len(X) / 3
+    # and every value is there with its sign changed at most
+    assert np.array_equal(np.sort(np.abs(on_axes), axis=1), np.sort(np.abs(codes), axis=1))
+
+
+def test_ordered_axes_of_equal_variance_keep_their_order():
+    X = table()
+    codes = np.repeat(X[:, :1], 20, axis=1)
+    codes[:, 7] *= 2
+    scores = torch.tensor(PCA(3).fit_transform(X))
+    axes, _ = ordered_axes(torch.tensor(codes), scores)
+    assert axes.abs().argmax(dim=1).tolist() == [7, *range(7), *range(8, 20)]
+
+
+def test_ordered_axes_of_codes_without_variance_are_the_identity():
+    scores = torch.tensor(PCA(3).fit_transform(table()))
+    axes, mean = ordered_axes(torch.full((60, 2), 3.0).double(), scores)
+    assert torch.equal(axes, torch.eye(2).double())
+    assert torch.equal(mean, torch.zeros(2).double())
+
+
+def with_output():
+    module = autoencoder()
+    return Autoencoder(module.encoder, module.decoder, nn.Tanh())
+
+
+def test_turning_keeps_what_follows_the_decoder():
+    module = with_output()
+    there = turned(module, AXES, MEAN)
+    assert there.output is module.output
+    assert unturned(there).output is module.output
+    x = torch.randn(7, 5)
+    assert not torch.allclose(autoencoder()(x), module(x), atol=0.01)
+    # float32 rounding of a map and its inverse on values of size 1
+    torch.testing.assert_close(there(x), module(x), rtol=0, atol=2e-6)
+
+
+def test_turning_to_ordered_axes_changes_no_bit_of_reconstructions_from_codes_of_its_own():
+    module = with_output()
+    axes = torch.tensor([[0.0, -1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]).double()
+    x = torch.randn(7, 5)
+    there = turned(module, axes, torch.zeros(3).double())
+    # sums of one value and zeros are exact, and so are two changes of a sign
+    assert torch.equal(there.encoder(x), module.encoder(x) @ axes.T.float())
+    assert torch.equal(there(x), module(x))

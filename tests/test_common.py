@@ -50,9 +50,9 @@ class OnUnitInterval(AutoencoderTransformer):
     parameters are the fitted steps.
     """
 
-    def _fit(self, X):
+    def _fit(self, X, origin):
         low, high = X.min(axis=0), X.max(axis=0)
-        super()._fit((X - low) / np.where(high > low, high - low, 1))
+        super()._fit((X - low) / np.where(high > low, high - low, 1), origin)
 
 
 def in_unit_interval(**parameters):

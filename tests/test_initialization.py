@@ -368,7 +368,7 @@ def test_a_network_that_changes_its_input_is_refused_in_one_sentence():
         checked_output("encoder", module, (torch.tensor([[-1.0, 1.0]]),), (1, 2))
     assert str(info.value) == (
         "encoder ReLU must map shape (1, 2) to finite values of shape (1, 2), but changed its"
-        " input; let no layer work in place on that."
+        " input; do not work in place on that."
     )
 
 

@@ -1,0 +1,83 @@
+"""What the documentation shows runs, and does what it says."""
+
+import pickle
+import re
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def python_blocks(name):
+    return re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def objective():
+    """The code of the page as a module, which pickles of its classes and functions name."""
+    module = types.ModuleType("written_in_the_docs")
+    sys.modules[module.__name__] = module
+    for block in python_blocks("objective.md"):
+        exec(block, vars(module))
+    yield module
+    del sys.modules[module.__name__]
+
+
+def test_ones_own_penalty_loss_and_corruption_take_ten_lines_each():
+    blocks = python_blocks("objective.md")
+    assert len(blocks) == 4
+    assert all(len([line for line in b.splitlines() if line.strip()]) <= 10 for b in blocks[:3])
+
+
+def test_a_search_goes_over_ones_own(objective):
+    scores = objective.search.cv_results_["mean_test_score"]
+    assert len(scores) == 6
+    assert np.isfinite(scores).all()
+    assert len(set(scores)) > 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"penalty": "Uncorrelated", "alpha": 0.1},
+        {"loss": "log_cosh"},
+        {"corruption": "dropped_rows_of_pixels", "corruption_level": 0.3},
+    ],
+    ids=lambda names: next(iter(names)),
+)
+def test_a_fit_with_ones_own_is_pickled(objective, names, digits):
+    own = {key: getattr(objective, v) if isinstance(v, str) else v for key, v in names.items()}
+    if "penalty" in own:
+        own["penalty"] = own["penalty"]()
+    fitted = clone(objective.autoencoder).set_params(**own).fit(digits[:300])
+    loaded = pickle.loads(pickle.dumps(fitted))
+    assert np.array_equal(loaded.transform(digits), fitted.transform(digits))
+    plain = clone(objective.autoencoder).fit(digits[:300])
+    assert not np.array_equal(plain.transform(digits), loaded.transform(digits))
+
+
+def test_the_penalty_of_the_docs_is_zero_for_uncorrelated_codes(objective):
+    penalty = objective.Uncorrelated()
+    code = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]])
+    assert penalty(code).item() == 0
+    assert penalty(code[:, [0, 0]]).item() == pytest.approx(1, rel=1e-6)  # 1e-12 added to squares
+
+
+def test_the_loss_of_the_docs_is_the_logarithm_of_the_hyperbolic_cosine(objective):
+    x_hat, x = torch.randn(2, 5, 3).double()
+    losses = objective.log_cosh(x_hat, x)
+    torch.testing.assert_close(losses, (x_hat - x).cosh().log().mean(dim=1))
+    assert objective.log_cosh(x + 1e4, x).isfinite().all()
+
+
+def test_the_corruption_of_the_docs_loses_whole_rows_of_pixels(objective):
+    images = objective.dropped_rows_of_pixels(torch.ones(200, 64), 0.3).reshape(200, 8, 8)
+    assert torch.equal(images.amin(dim=2), images.amax(dim=2))
+    # of 1600 rows of pixels: standard error .011
+    assert images.mean().item() == pytest.approx(0.7, abs=0.05)
