@@ -9,6 +9,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughSco
 from skae._batches import TensorBatches
 from skae._torch import seeded
 
+_BLIND_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop)
 _BATCH_EVENTS = ("on_batch_begin", "on_grad_computed", "on_batch_end")
 
 
@@ -149,6 +150,11 @@ class ReconstructionNet(NeuralNet):
             for _, callback in self.callbacks_
             for event in _BATCH_EVENTS
         )
+        # Optimisers that search along a line go by the value of J, not by its gradient alone. To
+        # the others, and where no callback looks, the value of a penalty on weights is nothing.
+        self.objective_read_ = self.batches_watched_ or not isinstance(
+            self.optimizer_, _BLIND_OPTIMIZERS
+        )
         return self
 
     def notify(self, method_name, **cb_kwargs):
@@ -237,8 +243,10 @@ class ReconstructionNet(NeuralNet):
         if self.penalty is not None and not self.penalty.on_rows:
             weights = [w for w in self.penalized_ if w.grad is not None]
             if self.alpha and weights:
-                # the loss is the objective now, which optimisers that search along a line go by
-                step["loss"] = step["loss"].detach() + self.penalty.backward(weights, self.alpha)
+                self.penalty.backward(weights, self.alpha)
+                if self.objective_read_:
+                    with torch.no_grad():
+                        step["loss"] = step["loss"] + self.alpha * self.penalty(weights)
         return step
 
     def validation_step(self, batch, **fit_params):

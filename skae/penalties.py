@@ -123,15 +123,8 @@ class Penalty:
         ----------
         weights : list of Tensor
         alpha : float
-
-        Returns
-        -------
-        Tensor of shape ()
-            ``alpha * R``.
         """
-        value = alpha * self(weights)
-        value.backward()
-        return value.detach()
+        (alpha * self(weights)).backward()
 
 
 class L2(Penalty):
@@ -154,7 +147,6 @@ class L2(Penalty):
         # is added to the gradient, not left to the optimiser's weight_decay, because AdamW's is
         # not the gradient of any J.
         torch._foreach_add_([weight.grad for weight in weights], weights, alpha=2 * alpha)
-        return alpha * torch.stack(torch._foreach_norm(weights)).square().sum()
 
 
 class L1(Penalty):
@@ -176,7 +168,6 @@ class L1(Penalty):
     @torch.no_grad()
     def backward(self, weights, alpha):
         torch._foreach_add_([w.grad for w in weights], torch._foreach_sign(weights), alpha=alpha)
-        return alpha * torch.stack(torch._foreach_norm(weights, 1)).sum()
 
 
 class ActivityL1(Penalty):

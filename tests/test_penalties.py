@@ -49,9 +49,7 @@ def test_backward_adds_the_gradient_of_alpha_times_the_penalty(weights, penalty)
     before = gradients(weights)
     added = torch.autograd.grad(ALPHA * penalty(weights), weights)
     values = [weight.detach().clone() for weight in weights]
-    returned = penalty.backward(weights, ALPHA)
-    assert returned.shape == ()
-    assert returned.item() == pytest.approx(ALPHA * penalty(weights).item(), rel=1e-14)  # float64
+    penalty.backward(weights, ALPHA)
     for weight, value, old, new in zip(weights, values, before, added, strict=True):
         assert new.any()
         torch.testing.assert_close(weight.grad, old + new)  # float64
@@ -70,11 +68,6 @@ def test_gradients_carry_no_graph(weights, penalty):
     # a callback may look at them with .numpy(), as at any other gradient
     penalty.backward(weights, ALPHA)
     assert not any(weight.grad.requires_grad for weight in weights)
-
-
-@pytest.mark.parametrize("penalty", [L2(), L1(), Cubes()], ids=["L2", "L1", "base"])
-def test_what_backward_returns_carries_no_graph(weights, penalty):
-    assert not penalty.backward(weights, ALPHA).requires_grad
 
 
 @pytest.mark.parametrize("penalty", [L2(), L1(), Cubes()], ids=["L2", "L1", "base"])
