@@ -55,6 +55,6 @@ class TensorBatches:
             batches = self.X.tensor_split(len(self))
         else:
             order = order.to(self.X.device)
-            batches = (self.X[rows] for rows in order.tensor_split(len(self)))
+            batches = (self.X.index_select(0, rows) for rows in order.tensor_split(len(self)))
         for x in batches:
             yield x, x

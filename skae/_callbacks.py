@@ -1,7 +1,6 @@
 """What our fits do at the ends of epochs, as skorch callbacks."""
 
 import contextlib
-import copy
 import math
 import warnings
 
@@ -12,10 +11,6 @@ from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
 from skae._net import share_avoided
-
-
-def _copy_weights(net):
-    return copy.deepcopy(net.module_.state_dict())
 
 
 def significant(gains):
@@ -65,11 +60,6 @@ def _set_by_training(callback):
     return {name: value for name, value in vars(callback).items() if name.endswith("_")}
 
 
-def _tensors(net):
-    values = net.module_.state_dict().items()
-    return [(name, value) for name, value in values if isinstance(value, torch.Tensor)]
-
-
 class EarlyStopping(Callback):
     """End training when the held-out loss stops falling, and go back to the best epoch.
 
@@ -105,7 +95,7 @@ class EarlyStopping(Callback):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         self.train_, valid = net.get_split_datasets(X)
-        self.start_weights_ = _copy_weights(net)
+        self.start_weights_ = net.state()
         self.start_losses_ = net.losses(valid).cpu().double()
         self.start_train_losses_ = net.losses(self.train_).cpu().double()
         self.baseline_ = net.baseline(valid)
@@ -114,7 +104,7 @@ class EarlyStopping(Callback):
         self._judge(net, self.start_losses_, accept=True)
 
     def on_epoch_end(self, net, **kwargs):
-        losses = net.row_losses_["valid"].cpu().double()
+        losses = net.valid_losses_.cpu().double()
         self._judge(net, losses, accept=self._beats_start(self.start_losses_ - losses))
         if self.n_stale_ >= self.n_iter_no_change:
             net.stop_training_ = True
@@ -126,7 +116,7 @@ class EarlyStopping(Callback):
         score = share_avoided(losses.mean().item(), self.baseline_)
         if accept and (not self.scores_ or score > self.best_score_):
             self.best_score_, self.best_iter_ = score, len(self.scores_)
-            self.best_weights_ = _copy_weights(net)
+            self.best_weights_ = net.state()
         self.scores_.append(score)
         # Patience counts from the last gain, accepted or not: a slow start is not a standstill.
         self.n_stale_ += 1
@@ -144,7 +134,11 @@ class EarlyStopping(Callback):
 
     def restore(self, net):
         """Go back to the best epoch's weights, whatever other callbacks have loaded since."""
-        net.module_.load_state_dict(self.best_weights_)
+        net.load_state(self.best_weights_)
+
+
+def _is_finite(value):
+    return not isinstance(value, torch.Tensor) or bool(value.isfinite().all())
 
 
 class DivergenceGuard(Callback):
@@ -159,25 +153,22 @@ class DivergenceGuard(Callback):
     """
 
     def on_train_begin(self, net, **kwargs):
-        self.good_iter_, self.good_weights_ = 0, _copy_weights(net)
+        self.good_iter_, self.good_weights_ = 0, net.state()
         # a user's module may hold infinities on purpose: a mask, say
-        self.watched_ = [name for name, value in _tensors(net) if value.isfinite().all()]
+        self.watched_ = [name for name, value in self.good_weights_.items() if _is_finite(value)]
         self.losses_, self.diverged_ = [], False
 
     def on_epoch_end(self, net, **kwargs):
         self.losses_.append(net.history[-1, "train_loss"])
-        values = dict(_tensors(net))
-        finite = math.isfinite(self.losses_[-1]) and all(
-            bool(values[name].isfinite().all()) for name in self.watched_
-        )
-        if finite:
-            self.good_iter_, self.good_weights_ = len(self.losses_), _copy_weights(net)
+        weights = net.state()
+        if math.isfinite(self.losses_[-1]) and all(_is_finite(weights[n]) for n in self.watched_):
+            self.good_iter_, self.good_weights_ = len(self.losses_), weights
         else:
             self.diverged_ = net.stop_training_ = True
 
     def on_train_end(self, net, **kwargs):
         if self.diverged_:
-            net.module_.load_state_dict(self.good_weights_)
+            net.load_state(self.good_weights_)
             warnings.warn(
                 f"The loss was not finite in epoch {len(self.losses_)}, so training ended there"
                 f" with the last good weights; lower learning_rate_init={net.lr:g} or alpha, or"

@@ -1,20 +1,37 @@
 """Training: skorch's ``NeuralNet`` with the few steps that autoencoders need done differently."""
 
 import contextlib
+import copy
 
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, PassthroughScoring
 
+from skae._backpropagation import FlatWeights, WrittenOut, is_known, is_untouched
 from skae._batches import TensorBatches
 from skae._torch import seeded
 
-_BLIND_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop)
+# Those that treat each entry of the weights alike, and never ask for the value of J.
+_ENTRYWISE_OPTIMIZERS = (
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.SGD,
+    torch.optim.RMSprop,
+)
 _BATCH_EVENTS = ("on_batch_begin", "on_grad_computed", "on_batch_end")
 
 
 def _is_out_of_patience(callback):
     return isinstance(callback, EarlyStopping) and callback.misses_ == callback.patience
+
+
+def _watches_batches(callback):
+    if isinstance(callback, LRScheduler) and callback.step_every == "epoch":
+        return False  # it has a method for their end, in which it does nothing then
+    return any(
+        getattr(getattr(callback, event), "__func__", None) is not getattr(Callback, event)
+        for event in _BATCH_EVENTS
+    )
 
 
 def mean(losses):
@@ -71,9 +88,12 @@ class WeightAverage:
         finally:
             self._change_places()
 
+    @torch.no_grad()
     def _change_places(self):
-        for parameter, average in zip(self.parameters, self.average, strict=True):
-            parameter.data, average.data = average.data, parameter.data
+        # the values, not the tensors, of which others may be views
+        latest = [parameter.clone() for parameter in self.parameters]
+        torch._foreach_copy_(self.parameters, self.average)
+        torch._foreach_copy_(self.average, latest)
 
 
 class ReconstructionNet(NeuralNet):
@@ -82,13 +102,15 @@ class ReconstructionNet(NeuralNet):
     It differs from :class:`skorch.NeuralNet` in that
 
     - the criterion, a :class:`skae.losses.Loss`, gives one loss per row, to which a penalty on rows
-      is added; those of the latest pass are in ``row_losses_``;
+      is added; those of the latest validation are in ``valid_losses_``;
     - the gradient of a penalty on weights is added before callbacks see the gradients;
     - weights are averaged while it trains, and between the training passes (validation, epoch
       ends, the end) the averages are the module's weights;
     - events of batches are sent, and losses of single batches recorded, only if a callback
       listens to them: reading a loss makes the device wait. Otherwise each pass is recorded as
-      the one batch that it is to the history;
+      the one batch that it is to the history, and steps of networks that
+      :mod:`skae._backpropagation` knows are made by it, with one vector in the optimiser for all
+      weights;
     - a callback ends training by ``net.stop_training_ = True`` at the end of an epoch, and
       ``KeyboardInterrupt`` is raised, not swallowed.
 
@@ -142,19 +164,15 @@ class ReconstructionNet(NeuralNet):
     def initialize(self):
         super().initialize()
         super()._set_training(True)  # all parts, also those that come from a fitted model
-        self.row_losses_ = {}
-        self.average_ = None
+        self.valid_losses_ = self.average_ = self.flat_ = self.written_out_ = None
         self.penalized_ = []
-        self.batches_watched_ = any(
-            getattr(getattr(callback, event), "__func__", None) is not getattr(Callback, event)
-            for _, callback in self.callbacks_
-            for event in _BATCH_EVENTS
-        )
+        self.batches_watched_ = any(_watches_batches(callback) for _, callback in self.callbacks_)
         # Optimisers that search along a line go by the value of J, not by its gradient alone. To
         # the others, and where no callback looks, the value of a penalty on weights is nothing.
         self.objective_read_ = self.batches_watched_ or not isinstance(
-            self.optimizer_, _BLIND_OPTIMIZERS
+            self.optimizer_, _ENTRYWISE_OPTIMIZERS
         )
+        self._choose_steps()
         return self
 
     def notify(self, method_name, **cb_kwargs):
@@ -190,13 +208,15 @@ class ReconstructionNet(NeuralNet):
         datasets = {"dataset_train": train, "dataset_valid": valid}
         train_batches = self.get_iterator(train, training=True)
         valid_batches = None if valid is None else self.get_iterator(valid)
+        self._look_at_weights()
         if self.average_ is None:  # not earlier: callbacks may set weights when training begins
-            self.average_ = WeightAverage(self.module_.parameters(), self.average_decay)
+            weights = self.module_.parameters()
+            if self.written_out_ is not None:
+                weights = [self.flat_.vector]
+            self.average_ = WeightAverage(weights, self.average_decay)
         for _ in range(self.max_epochs if epochs is None else epochs):
             self.notify("on_epoch_begin", **datasets)
-            # once an epoch: finding them takes a tenth of a small step, and callbacks that freeze
-            # or unfreeze weights have just done so
-            self.penalized_ = self.module_.penalized_weights()
+            self._look_at_weights()
             with self.average_.set_aside():
                 self.run_single_epoch(train_batches, True, "train", self.train_step)
             self.run_single_epoch(valid_batches, False, "valid", self.validation_step)
@@ -205,26 +225,62 @@ class ReconstructionNet(NeuralNet):
                 break
         return self
 
+    def _choose_steps(self):
+        """Have gradients computed by written-out backpropagation where that knows all about it."""
+        if (
+            not self.objective_read_
+            and not self._needs
+            and type(self.optimizer_) in _ENTRYWISE_OPTIMIZERS
+            and is_known(self.module_, self.criterion_)
+        ):
+            weights = list(self.module_.parameters())
+            self.penalized_ = self.module_.penalized_weights()
+            self.flat_ = FlatWeights(weights, self.penalized_, self.optimizer_)
+            self.written_out_ = WrittenOut(self.module_)
+
+    def _look_at_weights(self):
+        """Find the weights that are trained and penalised: callbacks may have changed them.
+
+        Once an epoch, as it takes a tenth of a small step.
+        """
+        if self.written_out_ is not None:
+            if is_untouched(self.written_out_.parts, self.flat_.weights):
+                self.flat_.attach()
+                return
+            self._leave_written_out()
+        self.penalized_ = self.module_.penalized_weights()
+
+    def _leave_written_out(self):
+        self.written_out_ = None
+        self.flat_.give_back(self.optimizer_)
+        if self.average_ is not None:
+            self.average_.parameters = self.flat_.weights
+            self.average_.average = self.flat_.parts(*self.average_.average)
+
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
-        losses = []
+        means, sizes, losses = [], [], []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
-            losses.append(step.pop("losses"))
+            means.append(step.pop("mean"))
+            sizes.append(len(batch[0]))
+            losses.append(step.pop("losses", None))
             if self.batches_watched_:
-                self._record_batch(prefix, losses[-1])
+                self._record_batch(prefix, means[-1].item(), sizes[-1])
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        self.row_losses_[prefix] = torch.cat(losses)
+        if not training:
+            self.valid_losses_ = torch.cat(losses)
         if not self.batches_watched_:
+            total = torch.stack(means).cpu().double() @ torch.tensor(sizes, dtype=torch.float64)
             self.history.new_batch()
-            self._record_batch(prefix, self.row_losses_[prefix])
-        self.history.record(prefix + "_batch_count", len(losses))
+            self._record_batch(prefix, total.item() / sum(sizes), sum(sizes))
+        self.history.record(prefix + "_batch_count", len(sizes))
 
-    def _record_batch(self, prefix, losses):
-        self.history.record_batch(prefix + "_loss", losses.mean().item())
-        self.history.record_batch(prefix + "_batch_size", len(losses))
+    def _record_batch(self, prefix, loss, n_rows):
+        self.history.record_batch(prefix + "_loss", loss)
+        self.history.record_batch(prefix + "_batch_size", n_rows)
 
     def _set_training(self, training=True):
         # skorch sets every module's mode at each step, a tenth of a step on a small network
@@ -232,22 +288,49 @@ class ReconstructionNet(NeuralNet):
             super()._set_training(training)
 
     def train_step(self, batch, **fit_params):
-        step = super().train_step(batch)
+        if self.objective_read_:
+            step = super().train_step(batch)
+        else:
+            # without what skorch makes of it for optimisers that ask for J, and for callbacks
+            if self.written_out_ is None:
+                self.optimizer_.zero_grad()
+            step = self.train_step_single(batch)
+            self.optimizer_.step()
         self.average_.update()
         return step
 
     def train_step_single(self, batch, **fit_params):
+        if self.written_out_ is not None:
+            return self._written_out_step(*batch)
         self._set_training(True)
         step = self._forward_step(*batch)
         step["loss"].backward()
-        if self.penalty is not None and not self.penalty.on_rows:
-            weights = [w for w in self.penalized_ if w.grad is not None]
-            if self.alpha and weights:
-                self.penalty.backward(weights, self.alpha)
-                if self.objective_read_:
-                    with torch.no_grad():
-                        step["loss"] = step["loss"] + self.alpha * self.penalty(weights)
+        weights = [w for w in self.penalized_ if w.grad is not None]
+        if self._penalizes_weights and weights:
+            self.penalty.backward(weights, self.alpha)
+            if self.objective_read_:
+                with torch.no_grad():
+                    step["loss"] = step["loss"] + self.alpha * self.penalty(weights)
         return step
+
+    def _written_out_step(self, x, target):
+        mean = self.written_out_(self._corrupted(x), target)
+        if self._penalizes_weights:
+            whole = self.penalty.separable
+            weights = self.flat_.penalized if whole else self.penalized_
+            if weights:
+                self.penalty.backward(weights, self.alpha)
+        return {"mean": mean}
+
+    @property
+    def _penalizes_weights(self):
+        return self.penalty is not None and not self.penalty.on_rows and self.alpha > 0
+
+    def _corrupted(self, x):
+        if self.corruption is None:
+            return x
+        # one's own may compute in another precision, as NumPy does
+        return self.corruption(x, self.corruption_level).to(x.dtype)
 
     def validation_step(self, batch, **fit_params):
         self._set_training(False)
@@ -267,10 +350,7 @@ class ReconstructionNet(NeuralNet):
         return self.penalty.needs if on_rows else ()
 
     def _forward_step(self, x, target):
-        needs = self._needs
-        if self.corruption is not None:
-            # one's own may compute in another precision, as NumPy does
-            x = self.corruption(x, self.corruption_level).to(x.dtype)
+        needs, x = self._needs, self._corrupted(x)
         if "x" in needs:
             x = x.detach().requires_grad_()
         pieces = self.module_.encoded(x)
@@ -282,7 +362,8 @@ class ReconstructionNet(NeuralNet):
                 pieces["weights"] = self.module_.penalized_weights()
             rate = self.penalty.estimate if self.module_.training else self.penalty
             losses = losses + self.alpha * rate(*(pieces[name] for name in needs))
-        return {"loss": losses.mean(), "y_pred": x_hat, "losses": losses.detach()}
+        mean, losses = losses.mean(), losses.detach()
+        return {"loss": mean, "y_pred": x_hat, "mean": mean.detach(), "losses": losses}
 
     def losses(self, dataset):
         """Return the loss of each row of a data set under the weights as they are."""
@@ -298,8 +379,26 @@ class ReconstructionNet(NeuralNet):
         """Return the share of the baseline loss that reconstructions of a data set avoid."""
         return share_avoided(mean(self.losses(dataset)), self.baseline(dataset))
 
+    def state(self):
+        """Return a copy of what the module is made of, by name."""
+        if self.flat_ is None:
+            return copy.deepcopy(self.module_.state_dict())
+        return {"weights": self.flat_.copied()}  # what else such modules store is fixed
+
+    def load_state(self, state):
+        """Go back to what `state` returned."""
+        if self.flat_ is None:
+            self.module_.load_state_dict(state)
+        else:
+            torch._foreach_copy_(
+                [weight.detach() for weight in self.flat_.weights],
+                self.flat_.parts(state["weights"]),
+            )
+
     def on_train_end(self, net, X=None, y=None, **kwargs):
-        self.row_losses_ = {}  # as long as the data, and of no use any more
+        self.valid_losses_ = None  # as long as the data, and of no use any more
+        if self.written_out_ is not None:
+            self.flat_.detach()
 
     def __getstate__(self):
         # Kept: what maps data. Dropped: what only training needs, several times the size of the
@@ -308,7 +407,9 @@ class ReconstructionNet(NeuralNet):
         if not self.initialized_:
             return super().__getstate__()
         kept = object.__new__(type(self))
-        dropped = dict.fromkeys(("optimizer_", "average_", "penalized_", "module"))
+        dropped = dict.fromkeys(
+            ("optimizer_", "average_", "flat_", "written_out_", "penalized_", "module")
+        )
         vars(kept).update({**vars(self), **dropped, "callbacks": [], "callbacks_": []})
         return super(ReconstructionNet, kept).__getstate__()
 

@@ -45,6 +45,9 @@ class Penalty:
     depends_on_axes : bool
         Whether R is about the axes of the code. If not, codes are turned to principal axes
         when training has ended. The default is True for all that is not about weights alone.
+    separable : bool, default=False
+        Of a penalty on weights: whether R is a sum over their entries, so that all of them may be
+        given as one vector.
 
     Examples
     --------
@@ -58,6 +61,7 @@ class Penalty:
     """
 
     needs = ("weights",)
+    separable = False
 
     @property
     def on_rows(self):
@@ -138,6 +142,8 @@ class L2(Penalty):
     tensor(14.)
     """
 
+    separable = True
+
     def __call__(self, weights):
         return sum(weight.square().sum() for weight in weights)
 
@@ -161,6 +167,8 @@ class L1(Penalty):
     >>> L1()([torch.tensor([[1.0, -3.0]]), torch.tensor([[2.0]])])
     tensor(6.)
     """
+
+    separable = True
 
     def __call__(self, weights):
         return sum(weight.abs().sum() for weight in weights)

@@ -211,7 +211,7 @@ def test_a_random_start_is_left_also_where_few_rows_are_held_out():
 
 
 def test_the_best_epoch_is_what_training_that_long_gives(curve):
-    patience = {"n_iter_no_change": 5, "learning_rate_init": 0.02}
+    patience = {"n_iter_no_change": 5, "learning_rate_init": 0.05}
     stopped = small(max_iter=200, **patience).fit(curve)
     assert 0 < stopped.best_iter_ < stopped.n_iter_
     short = small(max_iter=stopped.best_iter_, **patience).fit(curve)

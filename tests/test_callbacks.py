@@ -314,7 +314,7 @@ def test_scores_are_means_in_float64(X):
         seen.append(net.losses(net.get_split_datasets(X)[1]))
 
     def keep_epoch(net):
-        seen.append(net.row_losses_["valid"])
+        seen.append(net.valid_losses_)
 
     keep = [
         AtEpoch(0, "on_train_begin", keep_start),

@@ -19,6 +19,7 @@ LAYERS = {
     "_torch": 0,
     # pure torch
     "_axes": 1,
+    "_backpropagation": 1,
     "corruptions": 1,
     "_batches": 1,
     "losses": 1,

@@ -29,9 +29,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from skae._batches import TensorBatches
 from skae._net import ReconstructionNet, WeightAverage
-from skae.losses import SquaredError
+from skae.corruptions import gaussian
+from skae.losses import Huber, SquaredError
 from skae.modules import MLP, Autoencoder
-from skae.penalties import L2, Penalty
+from skae.penalties import L1, L2, ActivityL1, Penalty
 
 N_ROWS, N_FEATURES = 25, 4
 # skorch's split by 5 holds out the first fifth of the rows, so 20 rows are trained on, in batches
@@ -242,23 +243,22 @@ def test_epochs_of_fit_loop_come_before_max_epochs(X):
     assert len(net.history) == 2
 
 
-def test_row_losses_are_those_of_the_latest_pass_in_the_order_of_its_rows(X):
-    seen, callback = at("on_epoch_end", lambda net, **kwargs: dict(net.row_losses_))
+def test_valid_losses_are_those_of_the_latest_validation_in_the_order_of_its_rows(X):
+    seen, callback = at("on_epoch_end", lambda net, **kwargs: net.valid_losses_)
     net = fitted(X, criterion=WatchedSquaredError, callbacks=[callback])
-    calls = iter(net.criterion_.calls)
-    for row_losses in seen:
-        assert torch.equal(row_losses["train"], torch.cat([next(calls)[3] for _ in BATCH_SIZES]))
-        _, x_hat, x, losses = next(calls)
-        assert torch.equal(row_losses["valid"], losses)
+    validations = [call for call in net.criterion_.calls if not call[0]]
+    assert len(seen) == 3
+    for valid_losses, (_, x_hat, x, losses) in zip(seen, validations, strict=True):
+        assert torch.equal(valid_losses, losses)
         assert torch.equal(x, X[:N_VALID])
         # float32 rounding: numpy sums in another order
         expected = np.square((x_hat - x).numpy()).mean(axis=1)
         np.testing.assert_allclose(losses, expected, rtol=1e-6)
-        assert not row_losses["train"].requires_grad
+        assert not valid_losses.requires_grad
 
 
-def test_row_losses_which_are_as_long_as_the_data_are_gone_after_training(X):
-    assert fitted(X).row_losses_ == {}
+def test_valid_losses_which_are_as_long_as_the_data_are_gone_after_training(X):
+    assert fitted(X).valid_losses_ is None
 
 
 def test_losses_are_those_of_the_rows_under_the_weights_as_they_are(X):
@@ -274,19 +274,139 @@ def test_losses_are_those_of_the_rows_under_the_weights_as_they_are(X):
 # ------------------------------------------------------------------------------------ fast path
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("penalty", [None, L2()])
-def test_listening_to_batches_changes_no_bit_of_the_weights(X, dropout, penalty):
+def test_listening_to_batches_changes_no_bit_of_the_weights(X, penalty):
     fast, slow = (
-        fitted(X, autoencoder(dropout=dropout), callbacks=callbacks, penalty=penalty, alpha=0.1)
+        fitted(X, autoencoder(dropout=0.3), callbacks=callbacks, penalty=penalty, alpha=0.1)
         for callbacks in (None, [DoNothing()])
     )
     assert_same_weights(slow.module_, weights(fast.module_))
+    assert_same_history(slow, fast)
+
+
+def assert_same_history(net, other):
     for name in ("train_loss", "valid_loss"):
         # a mean of all rows in float32, or of float32 means of batches
-        np.testing.assert_allclose(slow.history[:, name], fast.history[:, name], rtol=1e-6)
+        np.testing.assert_allclose(net.history[:, name], other.history[:, name], rtol=1e-6)
     for name in ("epoch", "train_batch_count", "valid_batch_count", "valid_loss_best"):
-        assert slow.history[:, name] == fast.history[:, name]
+        assert net.history[:, name] == other.history[:, name]
+
+
+class LargestWeights(Penalty):
+    """Not a sum over the entries of the weights."""
+
+    def __call__(self, weights):
+        return sum(weight.abs().max() for weight in weights)
+
+
+WRITTEN_OUT = [
+    {},
+    {"penalty": L2(), "alpha": 0.1},
+    {"penalty": L1(), "alpha": 0.1},
+    {"penalty": LargestWeights(), "alpha": 0.1},
+    {"corruption": gaussian, "corruption_level": 0.5},
+    {"average_decay": 0.5},
+    {"optimizer": torch.optim.AdamW, "optimizer__fused": True, "optimizer__weight_decay": 0.1},
+    {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
+    {"optimizer": torch.optim.RMSprop},
+]
+
+
+@pytest.mark.parametrize("parameters", WRITTEN_OUT)
+def test_written_out_backpropagation_trains_as_autograd_does(X, parameters):
+    fast = fitted(X, **parameters)
+    slow = fitted(X, callbacks=[DoNothing()], **parameters)
+    assert fast.written_out_ is not None
+    assert slow.written_out_ is None
+    assert differs(fast.module_, weights(autoencoder()))
+    # nine steps, each with the rounding of another order of sums
+    for name, value in slow.module_.state_dict().items():
+        torch.testing.assert_close(fast.module_.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    for name in ("train_loss", "valid_loss"):
+        np.testing.assert_allclose(slow.history[:, name], fast.history[:, name], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"criterion": Huber},
+        {"module": autoencoder(dropout=0.1)},
+        {"penalty": ActivityL1(), "alpha": 0.1},
+        {"optimizer": torch.optim.Adagrad},
+        {"optimizer": torch.optim.LBFGS},
+        {"callbacks": [DoNothing()]},
+    ],
+)
+def test_what_written_out_backpropagation_does_not_know_goes_by_autograd(X, parameters):
+    net = make_net(**parameters).initialize()
+    assert net.written_out_ is None
+    assert net.flat_ is None
+
+
+@pytest.mark.parametrize("event", ["on_train_begin", "on_epoch_begin"])
+def test_weights_that_a_callback_freezes_stay_and_the_others_train_as_ever(X, event):
+    def freeze(net, **kwargs):
+        if event == "on_train_begin" or len(net.history) == 3:
+            net.module_.encoder[0].weight.requires_grad_(False)
+            frozen.append(net.module_.encoder[0].weight.clone())
+
+    nets = []
+    for others in ([], [DoNothing()]):
+        frozen = []
+        net = fitted(X, callbacks=[At(event, freeze), *others], max_epochs=6)
+        assert net.written_out_ is None
+        # frozen is what is trained; what is kept is the average, which comes nearer to it
+        before = weights(autoencoder())["encoder.0.weight"] if event == "on_epoch_begin" else None
+        assert before is None or not torch.equal(frozen[0], before)
+        assert len(frozen) == 1
+        nets.append(net)
+    for name, value in nets[1].module_.state_dict().items():
+        torch.testing.assert_close(nets[0].module_.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_that_a_callback_replaces_are_those_that_are_trained(X):
+    def replace(net, **kwargs):
+        if len(net.history) == 2:
+            for weight in net.module_.parameters():
+                weight.data = torch.full_like(weight, 0.1)
+
+    fast, slow = (
+        fitted(X, callbacks=[At("on_epoch_begin", replace), *others], max_epochs=4)
+        for others in ([], [DoNothing()])
+    )
+    assert fast.written_out_ is not None
+    for name, value in slow.module_.state_dict().items():
+        torch.testing.assert_close(fast.module_.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_hook_of_a_callback_sees_each_batch(X):
+    calls = []
+
+    def look(net, **kwargs):
+        net.module_.encoder.register_forward_hook(lambda *args: calls.append(args))
+
+    fitted(X, callbacks=[At("on_train_begin", look)])
+    assert len(calls) == 3 * (len(BATCH_SIZES) + 1)
+
+
+def test_training_goes_on_where_it_ended(X):
+    """The weights leave the vector at the end, and are attached again."""
+    once = fitted(X, max_epochs=4)
+    twice = fitted(X, max_epochs=2)
+    twice.fit_loop(X)
+    # other random orders of rows, so that they are only alike
+    assert len(twice.history) == len(once.history) == 4
+    assert twice.history[-1, "train_loss"] < twice.history[1, "train_loss"]
+    assert differs(twice.module_, weights(fitted(X, max_epochs=2).module_))
+
+
+def test_a_schedule_by_epochs_does_not_watch_batches(X):
+    schedule = LRScheduler(LambdaLR, lr_lambda=lambda epoch: 0.0 if epoch else 1.0)
+    net = fitted(X, callbacks=[schedule], average_decay=0.0)
+    assert not net.batches_watched_
+    assert_same_weights(net.module_, weights(fitted(X, average_decay=0.0, max_epochs=1).module_))
+    by_batch = LRScheduler(LambdaLR, lr_lambda=lambda epoch: 1.0, step_every="batch")
+    assert fitted(X, callbacks=[by_batch]).batches_watched_
 
 
 def batch_records(net):

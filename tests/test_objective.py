@@ -351,9 +351,11 @@ def test_squared_error_by_name_is_the_same_as_ones_own(curve):
     def squared(x_hat, x):
         return (x_hat - x).square().mean(dim=1)
 
-    named = small(early_stopping=True).fit(curve)
+    named = small(early_stopping=True).fit(curve).reconstruct(curve)
     for loss in (squared, SquaredError()):
-        assert same_models(small(early_stopping=True, loss=loss).fit(curve), named, curve)
+        own = small(early_stopping=True, loss=loss).fit(curve).reconstruct(curve)
+        # one's own is differentiated by autograd, with the rounding of another order of sums
+        np.testing.assert_allclose(own, named, rtol=0, atol=1e-4)
 
 
 def test_cross_entropy_learns_binary_data():
@@ -801,7 +803,9 @@ def test_a_start_knows_what_it_was_fitted_with_not_what_was_set_since(curve):
     start = small(max_iter=3).fit(curve).set_params(activation="relu")
     with pytest.raises(ValueError, match="activation must be such"):
         small(init=start, activation="relu").fit(curve)
-    assert small(init=start, max_iter=0).fit(curve).score(curve) == start.score(curve)
+    same = small(init=start, max_iter=0).fit(curve)
+    # the mean code is float32, and so are the axes by which it is found again
+    assert same.score(curve) == pytest.approx(start.score(curve), rel=1e-7)
 
 
 def test_a_start_wants_its_columns_in_their_order(curve):

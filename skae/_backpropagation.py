@@ -1,0 +1,312 @@
+"""Backpropagation through our own networks, written out.
+
+Most of a training step on a small network is not arithmetic: it is autograd's graph, a dozen calls
+of the optimiser's, and memory that is asked for and given back. Here each layer's derivative is a
+call or two into buffers that are kept, and the weights are views of one vector, so that an
+optimiser's step is one call. What is not known here is left to autograd.
+"""
+
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from skae.losses import SquaredError
+from skae.modules import MLP, Autoencoder, LinearSkip, SoftClip
+
+_aten = torch.ops.aten
+
+
+class FlatWeights:
+    """Weights, and their gradients, as views of one vector each, while they are attached to it.
+
+    The vector takes their place in an optimiser that treats each entry alike.
+
+    Parameters
+    ----------
+    weights : list of Parameter
+        All float32 and on one device.
+    penalized : list of Parameter
+        Some of them, which come first in the vector.
+    optimizer : torch.optim.Optimizer
+        It has them in its only group and has made no step yet.
+
+    Attributes
+    ----------
+    vector : Parameter of shape (n_weights,)
+    penalized : list of Tensor
+        The penalised part of the vector, with its gradient; empty if that is.
+    """
+
+    def __init__(self, weights, penalized, optimizer):
+        first = {id(weight) for weight in penalized}
+        self.weights = penalized + [weight for weight in weights if id(weight) not in first]
+        self.vector = nn.Parameter(self.copied())
+        self.vector.grad = torch.zeros_like(self.vector)
+        n_penalized = sum(weight.numel() for weight in penalized)
+        part = self.vector.detach()[:n_penalized]
+        part.grad = self.vector.grad[:n_penalized]
+        self.penalized = [part] if n_penalized else []
+        self.addresses = [part.data_ptr() for part in self.parts(self.vector)]
+        (self.group,) = optimizer.param_groups
+        self.group["params"] = [self.vector]
+
+    def copied(self):
+        """Return a copy of all weights as one vector."""
+        return parameters_to_vector(self.weights).detach()
+
+    def parts(self, vector):
+        """Return the part of such a vector that belongs to each of the weights, in its shape."""
+        parts = vector.split([weight.numel() for weight in self.weights])
+        return [part.view_as(weight) for part, weight in zip(parts, self.weights, strict=True)]
+
+    def attach(self):
+        """Make the weights, and their gradients, views of the vector, which takes their values.
+
+        It is for weights that are not, or no longer so: a callback may have given them others.
+        """
+        if self.addresses == [weight.data_ptr() for weight in self.weights]:
+            return
+        self.vector.data.copy_(self.copied())
+        vector_to_parameters(self.vector.data, self.weights)
+        for weight, gradient in zip(self.weights, self.parts(self.vector.grad), strict=True):
+            weight.grad = gradient
+
+    def detach(self):
+        """Give the weights memory of their own: each view would be stored with the whole vector."""
+        for weight in self.weights:
+            weight.data = weight.data.clone()
+            weight.grad = None
+
+    def give_back(self, optimizer):
+        """Detach the weights and give them to the optimiser again, each with what it remembers."""
+        self.detach()
+        self.group["params"] = self.weights
+        memory = optimizer.state.pop(self.vector, {})
+        for i, weight in enumerate(self.weights):
+            optimizer.state[weight] = {
+                name: self.parts(value)[i] if value.shape == self.vector.shape else value.clone()
+                for name, value in memory.items()
+            }
+
+
+class WrittenOut:
+    """The mean squared error of an autoencoder, and its gradient by the weights.
+
+    The gradient is written into their ``grad``, which have to be there.
+
+    Parameters
+    ----------
+    module : Autoencoder
+        One for which :func:`is_known` holds.
+    """
+
+    def __init__(self, module):
+        self.module = module
+        self.parts = list(module.modules())
+        # Batches have at most two sizes, a row apart, and each size has its buffers.
+        self.layers = {}
+
+    def __call__(self, x, target):
+        """Set the gradients and return the mean squared error.
+
+        Parameters
+        ----------
+        x, target : Tensor of shape (batch, n_features)
+
+        Returns
+        -------
+        Tensor of shape ()
+        """
+        n_rows = len(x)
+        if n_rows not in self.layers:
+            parts = self.module.encoder, self.module.decoder
+            self.layers[n_rows] = [_layer(part, n_rows) for part in parts]
+        encoder, decoder = self.layers[n_rows]
+        residuals = decoder.forward(encoder.forward(x)).sub_(target)
+        values = residuals.view(-1)
+        error = torch.dot(values, values).div_(len(values))
+        gradient = residuals.mul_(2 / len(values))
+        encoder.backward(decoder.backward(gradient, True), False)
+        return error
+
+
+def is_known(module, criterion):
+    """Return whether backpropagation is written out for a module and a criterion.
+
+    That is so for the squared error of perceptrons without dropout or tied weights, with and
+    without linear paths around them, whose weights are all trained, if no hook looks into them.
+    """
+    # duplicates as well: what serves twice is seen by its weights
+    _, *parts = [part for _, part in module.named_modules(remove_duplicate=False)]
+    weights = [weight for part in parts for weight in part.parameters(recurse=False)]
+    return (
+        type(criterion) is SquaredError
+        and type(module) is Autoencoder
+        and type(module.output) is nn.Identity
+        and all(type(part) in _LAYERS for part in parts)
+        and all(_is_plain(part.linear) for part in parts if type(part) is LinearSkip)
+        and len(weights) == len(set(map(id, weights)))
+        and all(weight.dtype == torch.float32 for weight in weights)
+        and is_untouched(parts, weights)
+    )
+
+
+def is_untouched(parts, weights):
+    """Return whether all weights are trained, and no hook looks into the parts of a module."""
+    return all(weight.requires_grad for weight in weights) and not any(
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or part._backward_hooks
+        or part._backward_pre_hooks
+        for part in parts
+    )
+
+
+def _is_plain(linear):
+    return type(linear) is nn.Linear and linear.bias is None
+
+
+# Each of the following is what a module does to batches of one size. `forward` returns a tensor
+# that stays as it is until the next call. `backward` is given the gradient by that tensor, which it
+# may overwrite; it sets the gradients of the weights and returns that by the input, if wanted.
+
+
+def _layer(module, n_rows):
+    return _LAYERS[type(module)](module, n_rows)
+
+
+class _Sequence:
+    def __init__(self, sequence, n_rows):
+        self.layers = [_layer(module, n_rows) for module in sequence]
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, gradient, wanted):
+        first = self.layers[0]
+        for layer in reversed(self.layers):
+            gradient = layer.backward(gradient, wanted or layer is not first)
+        return gradient
+
+
+class _Linear:
+    input_gradient = None
+
+    def __init__(self, linear, n_rows):
+        self.weight, self.weight_gradient = linear.weight.detach(), linear.weight.grad
+        self.transposed = self.weight.t()
+        self.bias = linear.bias
+        if self.bias is not None:
+            self.bias, self.bias_gradient = linear.bias.detach(), linear.bias.grad
+        self.output = self.weight.new_empty(n_rows, len(self.weight))
+
+    def forward(self, x):
+        self.input = x
+        return torch.addmm(self.bias, x, self.transposed, out=self.output)
+
+    def backward(self, gradient, wanted):
+        torch.mm(gradient.t(), self.input, out=self.weight_gradient)
+        if self.bias is not None:
+            torch.sum(gradient, 0, out=self.bias_gradient)
+        if not wanted:
+            return None
+        if self.input_gradient is None:
+            self.input_gradient = torch.empty_like(self.input)
+        return torch.mm(gradient, self.weight, out=self.input_gradient)
+
+
+class _Skip:
+    """The linear path is added to what the branch gives by the call that computes it."""
+
+    def __init__(self, skip, n_rows):
+        self.clip, self.branch = _layer(skip.clip, n_rows), _layer(skip.branch, n_rows)
+        self.linear = _Linear(skip.linear, n_rows)
+
+    def forward(self, x):
+        self.linear.input = x
+        return self.branch.forward(self.clip.forward(x)).addmm_(x, self.linear.transposed)
+
+    def backward(self, gradient, wanted):
+        self.linear.backward(gradient, False)
+        by_branch = self.clip.backward(self.branch.backward(gradient, wanted), wanted)
+        return by_branch.addmm_(gradient, self.linear.weight) if wanted else None
+
+
+class _Clip:
+    """``c(u) = u / sqrt(1 + (u / bound)**2)``, whose derivative is ``(c(u) / u)**3``."""
+
+    def __init__(self, clip, n_rows):
+        self.inverse_bound = clip.bound.reciprocal()
+        self.one = torch.ones_like(clip.bound)
+        self.output = clip.bound.new_empty(n_rows, len(clip.bound))
+        self.root = torch.empty_like(self.output)
+
+    def forward(self, u):
+        # Not hypot, which takes several times as long: training rows are within sqrt(n_samples)
+        # of their deviations, whose squares do not overflow.
+        torch.mul(u, self.inverse_bound, out=self.output)
+        torch.addcmul(self.one, self.output, self.output, out=self.root).rsqrt_()
+        return torch.mul(u, self.root, out=self.output)
+
+    def backward(self, gradient, wanted):
+        return gradient.mul_(self.root.pow_(3)) if wanted else None
+
+
+class _Activation:
+    output = None
+
+    def __init__(self, function, derivative, module, n_rows, of_output=False):
+        self.function, self.derivative, self.of_output = function, derivative, of_output
+
+    def forward(self, x):
+        if self.output is None:
+            self.output = torch.empty_like(x)
+        self.function(x, out=self.output)
+        self.argument = self.output if self.of_output else x
+        return self.output
+
+    def backward(self, gradient, wanted):
+        return self.derivative(gradient, self.argument, grad_input=gradient)
+
+
+class _Identity:
+    def __init__(self, module, n_rows):
+        pass
+
+    def forward(self, x):
+        return x
+
+    def backward(self, gradient, wanted):
+        return gradient
+
+
+def _gelu(module, n_rows):
+    kind = {"approximate": module.approximate}
+    function = partial(_aten.gelu.out, **kind)
+    return _Activation(function, partial(_aten.gelu_backward.grad_input, **kind), module, n_rows)
+
+
+def _relu(module, n_rows):
+    function = partial(torch.clamp_min, min=0)
+    derivative = partial(_aten.threshold_backward.grad_input, threshold=0)
+    return _Activation(function, derivative, module, n_rows)
+
+
+_LAYERS = {
+    nn.Linear: _Linear,
+    nn.GELU: _gelu,
+    nn.ReLU: _relu,
+    nn.SiLU: partial(_Activation, _aten.silu.out, _aten.silu_backward.grad_input),
+    nn.Tanh: partial(_Activation, torch.tanh, _aten.tanh_backward.grad_input, of_output=True),
+    nn.Sigmoid: partial(
+        _Activation, torch.sigmoid, _aten.sigmoid_backward.grad_input, of_output=True
+    ),
+    nn.Identity: _Identity,
+    MLP: _Sequence,
+    LinearSkip: _Skip,
+    SoftClip: _Clip,
+}

@@ -1,0 +1,225 @@
+"""Written-out backpropagation, against autograd."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from skae._backpropagation import FlatWeights, WrittenOut, is_known, is_untouched
+from skae.losses import Huber, Loss, SquaredError
+from skae.modules import (
+    ACTIVATIONS,
+    MLP,
+    Autoencoder,
+    Gate,
+    LinearSkip,
+    Logistic,
+    SoftClip,
+    TiedLinear,
+)
+
+N_FEATURES, N_COMPONENTS = 5, 2
+
+
+def autoencoder(activation="gelu", hidden=(6,), skip=True, seed=0, **kwargs):
+    torch.manual_seed(seed)
+    widths = [N_FEATURES, *hidden, N_COMPONENTS]
+    encoder, decoder = (MLP(w, activation, **kwargs) for w in (widths, widths[::-1]))
+    if skip:
+        to_code = nn.Linear(N_FEATURES, N_COMPONENTS, bias=False)
+        to_row = nn.Linear(N_COMPONENTS, N_FEATURES, bias=False)
+        # of which some are bent hard
+        encoder = LinearSkip(to_code, encoder, SoftClip(torch.rand(N_FEATURES), at=1.0))
+        decoder = LinearSkip(to_row, decoder, SoftClip(torch.rand(N_COMPONENTS), at=1.0))
+    return Autoencoder(encoder, decoder)
+
+
+def rows(n=7, seed=1):
+    return torch.randn(n, N_FEATURES, generator=torch.Generator().manual_seed(seed))
+
+
+def attached(module, optimizer=torch.optim.SGD, **options):
+    """Return the flat weights of a module, and an optimiser that has them."""
+    optimizer = optimizer(module.parameters(), lr=0.01, **options)
+    flat = FlatWeights(list(module.parameters()), module.penalized_weights(), optimizer)
+    flat.attach()
+    return flat, optimizer
+
+
+def by_autograd(module, x, target):
+    loss = (module(x) - target).square().mean()
+    return loss.detach(), torch.autograd.grad(loss, list(module.parameters()))
+
+
+# ------------------------------------------------------------------------------------- gradients
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 4)])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradients_and_loss_are_those_of_autograd(activation, hidden, skip):
+    module = autoencoder(activation, hidden, skip)
+    assert is_known(module, SquaredError())
+    attached(module)
+    step = WrittenOut(module)
+    # batches of two sizes in turn, whose targets are other rows, as with corruption
+    for n, seed in [(7, 1), (6, 2), (7, 3), (1, 4)]:
+        x, target = rows(n, seed), rows(n, seed + 10)
+        expected_loss, expected = by_autograd(module, x, target)
+        loss = step(x, target)
+        # sums of a few dozen float32 products, in another order
+        torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=0)
+        for weight, gradient in zip(module.parameters(), expected, strict=True):
+            scale = gradient.abs().max().item()
+            torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-5 * scale)
+        assert torch.equal(x, rows(n, seed))
+        assert torch.equal(target, rows(n, seed + 10))
+
+
+def test_gelu_is_differentiated_in_the_form_that_it_has():
+    module = autoencoder()
+    module.encoder.branch[1].approximate = "tanh"
+    _, expected = by_autograd(module, rows(), rows())
+    attached(module)
+    WrittenOut(module)(rows(), rows())
+    for weight, gradient in zip(module.parameters(), expected, strict=True):
+        torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------- what is known
+
+
+def replaced(make):
+    module = autoencoder(skip=False)
+    module.encoder = make(module)
+    return module
+
+
+def frozen(module):
+    module.decoder.linear.weight.requires_grad_(False)
+    return module
+
+
+def hooked(module):
+    module.encoder.branch.register_forward_hook(lambda *args: None)
+    return module
+
+
+class OwnMLP(MLP):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("module", "criterion"),
+    [
+        (autoencoder(), Huber()),
+        (autoencoder(), Loss(lambda x_hat, x: (x_hat - x).square().mean(dim=1))),
+        (autoencoder(dropout=0.5), SquaredError()),
+        (frozen(autoencoder()), SquaredError()),
+        (hooked(autoencoder()), SquaredError()),
+        (autoencoder().double(), SquaredError()),
+        (replaced(lambda m: nn.Sequential(*m.encoder)), SquaredError()),
+        (replaced(lambda m: Gate(m.encoder)), SquaredError()),
+        (replaced(lambda m: OwnMLP([N_FEATURES, 6, N_COMPONENTS])), SquaredError()),
+        (
+            replaced(lambda m: MLP([5, 2], linear=lambda *n: TiedLinear(nn.Linear(2, 5)))),
+            SquaredError(),
+        ),
+        (
+            replaced(lambda m: LinearSkip(nn.Linear(5, 2), m.encoder, SoftClip(torch.ones(5)))),
+            SquaredError(),
+        ),
+        (Autoencoder(MLP([5, 2]), MLP([2, 5]), Logistic(torch.zeros(5), 1.0)), SquaredError()),
+    ],
+)
+def test_what_is_not_known_is_left_to_autograd(module, criterion):
+    assert not is_known(module, criterion)
+
+
+def test_a_layer_that_serves_twice_is_left_to_autograd():
+    layer = nn.Linear(4, 4)
+    encoder = MLP([4, 4, 4], linear=lambda n_in, n_out: layer)
+    assert not is_known(Autoencoder(encoder, MLP([4, 4])), SquaredError())
+
+
+@pytest.mark.parametrize("touch", [frozen, hooked])
+def test_whether_a_callback_has_touched_the_module_is_seen(touch):
+    module = autoencoder()
+    parts, weights = list(module.modules()), list(module.parameters())
+    assert is_untouched(parts, weights)
+    touch(module)
+    assert not is_untouched(parts, weights)
+
+
+# ---------------------------------------------------------------------------------- flat weights
+
+
+def values(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def test_attached_weights_are_views_of_the_vector_with_the_penalised_ones_first():
+    module = autoencoder()
+    before = values(module)
+    flat, _ = attached(module)
+    penalized = torch.cat([weight.flatten() for weight in module.penalized_weights()])
+    assert torch.equal(flat.penalized[0], penalized)
+    assert all(torch.equal(value, before[name]) for name, value in values(module).items())
+    flat.vector.data.fill_(3.0)
+    flat.vector.grad.fill_(4.0)
+    for weight in module.parameters():
+        assert (weight == 3).all()
+        assert (weight.grad == 4).all()
+    flat.penalized[0].grad.zero_()
+    assert all((weight.grad == 0).all() for weight in module.penalized_weights())
+
+
+def test_weights_that_were_given_other_values_are_attached_again_with_them():
+    module = autoencoder()
+    flat, _ = attached(module)
+    module.decoder.linear.weight.data = torch.full((N_FEATURES, N_COMPONENTS), 7.0)
+    flat.attach()
+    flat.vector.data.mul_(2)
+    assert (module.decoder.linear.weight == 14).all()
+
+
+def test_detached_weights_have_their_values_and_memory_of_their_own():
+    module = autoencoder()
+    flat, _ = attached(module)
+    before = values(module)
+    flat.detach()
+    flat.vector.data.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in values(module).items())
+    for weight in module.parameters():
+        assert weight.untyped_storage().nbytes() == 4 * weight.numel()
+        assert weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (torch.optim.Adam, {"fused": True}),
+        (torch.optim.AdamW, {"fused": True}),
+        (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        (torch.optim.RMSprop, {}),
+    ],
+)
+def test_the_optimiser_goes_on_with_each_weight_as_if_it_had_always_had_it(kind, options):
+    flat_module = autoencoder()
+    plain_module = copy.deepcopy(flat_module)
+    plain = kind(plain_module.parameters(), lr=0.01, **options)
+    flat, optimizer = attached(flat_module, kind, **options)
+    for i in range(6):
+        if i == 3:
+            flat.give_back(optimizer)
+        for module, steps in ((plain_module, plain), (flat_module, optimizer)):
+            _, gradients = by_autograd(module, rows(), rows())
+            for weight, gradient in zip(module.parameters(), gradients, strict=True):
+                if weight.grad is None:
+                    weight.grad = torch.empty_like(weight)
+                weight.grad.copy_(gradient)
+            steps.step()
+    for ours, theirs in zip(flat_module.parameters(), plain_module.parameters(), strict=True):
+        # vectorised arithmetic and that of a tensor's last few entries may round otherwise
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
