@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 import math
 from numbers import Integral, Real
 
@@ -19,6 +20,7 @@ from torch.optim import Optimizer
 
 from skae import corruptions
 from skae._axes import axes_of, ordered_axes, principal_axes, turned, unturned
+from skae._batches import TensorBatches, TimedBatches
 from skae._callbacks import DivergenceGuard, EarlyStopping, ProgressBar, left_as_they_are
 from skae._compat import Interval, StrOptions, fit_context
 from skae._density import code_density, draw
@@ -38,6 +40,7 @@ from skae._initialization import (
     with_linear_skip,
 )
 from skae._net import ReconstructionNet
+from skae._threads import one_thread, restored_threads
 from skae._torch import inference_dtype, resolve_device, seeded
 from skae.losses import AbsoluteError, BinaryCrossEntropy, Huber, Loss, SquaredError
 from skae.modules import ACTIVATIONS, Autoencoder, Logistic, Variational
@@ -61,6 +64,11 @@ _PENALTIES = {
 
 # How many rows are mapped at a time: enough to fill the cores, few enough to stay in cache.
 _CHUNK_ROWS = 4096
+
+# Floating point operations of a training step below which two threads gain little, a third at most,
+# and can lose much. Steps of more try how many threads are faster, as they have some ten
+# milliseconds to lose.
+_SMALL_STEP = 1e8
 
 
 @contextlib.contextmanager
@@ -672,7 +680,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if random_state is None:
             random_state = np.random.RandomState()  # not the global one, which is the user's
         seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-        with seeded(seed, device), torch.inference_mode(False), torch.enable_grad():
+        with (
+            seeded(seed, device),
+            self._threads(X, device),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
             if origin is None:
                 self.mean_, self.scale_ = data_units(X)
                 n_components = self.n_components
@@ -698,6 +711,24 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 self.init_scores_.append(score)
             self._read_training(best_net)
             self._settle(best_net, data, components, best_at_start, origin, seed)
+
+    def _has_small_steps(self, X):
+        """Return whether a training step is too small to gain by a second thread."""
+        if self.encoder is not None or self.decoder is not None:
+            return False  # a convolution's work is not told by its weights
+        n_samples, n_features = X.shape
+        k = self.n_components if self.n_components >= 1 else min(X.shape)
+        widths = [n_features, *self._hidden_widths(), k]
+        n_weights = 2 * sum(n_in * n_out for n_in, n_out in itertools.pairwise(widths))
+        batch_size = min(self._batch_size(n_samples), n_samples)
+        # a product and a sum per weight and row, in the forward pass and twice in the backward one
+        return 6 * batch_size * n_weights < _SMALL_STEP
+
+    def _threads(self, X, device):
+        """Return a context in which to fit."""
+        if device.type == "cpu" and self._has_small_steps(X):
+            return one_thread()
+        return restored_threads()
 
     def _trained(self, module, data, device, seed, has_floor):
         """Train and return the net, whether its weights are still the first, and its score."""
@@ -1004,9 +1035,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             callbacks.append(ProgressBar())
         # without a judge nothing can be known to be better than the start
         unjudged = self.early_stopping and not n_valid and has_floor
+        on_cpu = device.type == "cpu"
         return ReconstructionNet(
             module,
             self._criterion(),
+            # where steps are small there is one thread, and nothing to try
+            iterator_train=TimedBatches if on_cpu else TensorBatches,
             optimizer=optimizer,
             lr=self.learning_rate_init,
             max_epochs=0 if unjudged else self.max_iter,

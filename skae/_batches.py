@@ -3,6 +3,8 @@
 import torch
 from torch.utils.data import Subset
 
+from skae._threads import ThreadTrials
+
 
 class TensorBatches:
     """Iterate over the rows of a tensor data set in batches ``(x, x)``: a row is its own target.
@@ -58,3 +60,19 @@ class TensorBatches:
             batches = (self.X.index_select(0, rows) for rows in order.tensor_split(len(self)))
         for x in batches:
             yield x, x
+
+
+class TimedBatches(TensorBatches):
+    """Batches between which torch's number of threads is set to what steps are fastest with.
+
+    They are :class:`TensorBatches` where only one thread is set.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.trials = ThreadTrials(torch.get_num_threads())
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            with self.trials.step():
+                yield batch

@@ -16,6 +16,7 @@ PACKAGE = Path(skae.__file__).parent
 LAYERS = {
     # devices, precision, seeds; private names of other packages
     "_compat": 0,
+    "_threads": 0,
     "_torch": 0,
     # pure torch
     "_axes": 1,
@@ -36,7 +37,8 @@ LAYERS = {
     # the public door
     "__init__": 5,
 }
-PURE_TORCH = [name for name, layer in LAYERS.items() if layer <= 1 and name != "_compat"]
+NOT_TORCH = {"_compat", "_threads"}  # scikit-learn's private names; other packages' threads
+PURE_TORCH = [name for name, layer in LAYERS.items() if layer <= 1 and name not in NOT_TORCH]
 OPTIONAL = {"matplotlib", "polars"}
 
 
