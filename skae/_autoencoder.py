@@ -19,11 +19,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from skae import corruptions
-from skae._axes import axes_of, ordered_axes, principal_axes, turned, unturned
-from skae._batches import TensorBatches, TimedBatches
+from skae._axes import CodeMoments, axes_of, ordered_axes, principal_axes, turned, unturned
+from skae._batches import MappedRows, TensorBatches, TimedBatches, is_mapped
 from skae._callbacks import DivergenceGuard, EarlyStopping, ProgressBar, left_as_they_are
 from skae._compat import Interval, StrOptions, fit_context
-from skae._density import code_density, draw
+from skae._density import code_density, density_rows, draw
 from skae._frames import like, no_rows_of
 from skae._initialization import (
     INITS,
@@ -33,6 +33,7 @@ from skae._initialization import (
     deviations_along,
     linear_paths,
     log_variances,
+    mapped_components,
     own_network,
     perceptron,
     principal_components,
@@ -64,6 +65,9 @@ _PENALTIES = {
 
 # How many rows are mapped at a time: enough to fill the cores, few enough to stay in cache.
 _CHUNK_ROWS = 4096
+
+# Values of a mapped file that are read as a whole: as float32 they take 64 MB.
+_MAX_READ = 2**24
 
 # Floating point operations of a training step below which two threads gain little, a third at most,
 # and can lose much. Steps of more try how many threads are faster, as they have some ten
@@ -616,9 +620,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _map(self, function, X):
         """Apply a function of some rows, giving a tensor, to all of them."""
+        mapped = None
         with torch.inference_mode():
-            parts = [function(X[rows]).cpu().numpy() for rows in gen_batches(len(X), _CHUNK_ROWS)]
-        return np.concatenate(parts).astype(X.dtype, copy=False)
+            for rows in gen_batches(len(X), _CHUNK_ROWS):
+                values = function(X[rows])
+                if mapped is None:
+                    mapped = np.empty((len(X), *values.shape[1:]), X.dtype)
+                mapped[rows] = values.cpu().numpy()
+        return mapped
 
     def _decoded(self, codes):
         decode = self._module(codes.dtype).decode
@@ -692,14 +701,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             else:
                 self.mean_, self.scale_ = origin.mean_, origin.scale_
                 n_components = origin.n_components_
-            components = principal_components(
-                X, self.mean_, self.scale_, min(n_components, *X.shape), random_state
-            )
+            data = self._training_data(X, device)
+            components = self._components(X, data, min(n_components, *X.shape), random_state)
             self.n_components_ = len(components) if n_components < 1 else n_components
             self._fitted_structure = (
                 self._structure() if origin is None else origin._fitted_structure
             )
-            data = self._training_data(X, device)
             self.init_scores_, best_score = [], math.nan
             for _ in range(self.n_init):
                 module = self._start(data, components, origin, X.dtype)
@@ -735,7 +742,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         first = copy.deepcopy(module).to(device).state_dict()
         net = self._make_net(module, len(data), device, seed, has_floor)
         with left_as_they_are(self.callbacks or []):
-            net.fit(data, data)
+            # the target is the input; this one is for callbacks of skorch's that ask for one
+            net.fit(data, None if isinstance(data, MappedRows) else data)
             net.callbacks_ = [(name, copy.copy(callback)) for name, callback in net.callbacks_]
         early_stopping = _callback(net, EarlyStopping)
         if early_stopping is None:
@@ -928,11 +936,23 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return widths
 
     def _training_data(self, X, device):
-        """Return the rows as the networks see them: one float32 tensor on the device."""
+        """Return the rows as the networks see them: one float32 tensor on the device.
+
+        Those of a large mapped file are left there, and brought to units whenever they are read.
+        """
+        if X.size > _MAX_READ and is_mapped(X):
+            return MappedRows(X, lambda rows: self._to_units(rows, device).float(), device)
         data = torch.empty(X.shape, dtype=torch.float32, device=device)
         for rows in gen_batches(len(X), _CHUNK_ROWS):
             data[rows] = self._to_units(X[rows], device)
         return data
+
+    def _components(self, X, data, n_components, random_state):
+        """Return the principal components of the rows."""
+        n_samples, n_features = X.shape
+        if isinstance(data, MappedRows) and n_samples > n_features:
+            return mapped_components(data, n_components, random_state)
+        return principal_components(X, self.mean_, self.scale_, n_components, random_state)
 
     def _start(self, data, components, origin, dtype):
         """Return the networks as they are before training on data that came in some dtype."""
@@ -1090,33 +1110,31 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.code_scale_ = 1.0 if variational else self.scale_
         at_pca = at_start and self.init == "pca" and origin is None
         with torch.no_grad():
-            codes = torch.cat([module.encoder(rows) for rows in data.split(_CHUNK_ROWS)])
-            codes = codes.cpu().double()
+            moments = _code_moments(module.encoder, components, data)
             if at_pca:
                 # PCA's own codes: turning them could only add rounding, or new arbitrary axes
                 # where components explain equally much
-                axes, mean = torch.eye(codes.shape[1]).double(), torch.zeros_like(codes[0])
+                axes, mean = torch.eye(self.n_components_).double(), torch.zeros_like(moments.mean)
             elif at_start and origin is not None:
                 axes, mean = axes_of(origin.net_.module_)
             else:
-                components = torch.from_numpy(components).to(data)
-                scores = torch.cat([rows @ components.T for rows in data.split(_CHUNK_ROWS)])
                 keeps_axes = penalty is not None and penalty.depends_on_axes
-                find_axes = ordered_axes if keeps_axes else principal_axes
-                axes, mean = find_axes(codes, scores.cpu().double())
+                axes, mean = (ordered_axes if keeps_axes else principal_axes)(moments)
             net.module_ = turned(module, axes, mean).to(data.device).eval()
-            codes = (codes - mean) @ axes.T
+            squares = moments.squares_along(axes, mean)
             total = sum(_sum(_row_squares(rows)) for rows in data.split(_CHUNK_ROWS))
             if at_pca and total and not variational:
-                ratios = codes.square().sum(dim=0).numpy() / total
+                ratios = squares.numpy() * len(data) / total
             else:
-                errors = _errors_by_components(net.module_, codes.to(data), data)
+                errors = _errors_by_components(net.module_, data)
                 ratios = np.diff([_r2(error, total) for error in errors], prepend=0.0)
+            self.code_sparsity_ = _sparsity(net.module_.encoder, data, squares)
+            some = torch.from_numpy(density_rows(len(data), seed)).to(data.device)
+            codes = net.module_.encoder(data.index_select(0, some)).cpu().double().numpy()
         self.net_ = net
-        self.explained_variance_ = codes.var(dim=0).numpy() * self.code_scale_**2
+        variances = moments.variances_along(axes).numpy() * (len(data) / (len(data) - 1))
+        self.explained_variance_ = variances * self.code_scale_**2
         self.explained_variance_ratio_ = ratios
-        codes = codes.numpy()
-        self.code_sparsity_ = _sparsity(codes)
         self.density_ = code_density(codes, seed)
 
 
@@ -1149,22 +1167,38 @@ def _callback(net, kind):
     return next((callback for _, callback in net.callbacks_ if type(callback) is kind), None)
 
 
-def _sparsity(codes):
-    return float(np.mean(np.abs(codes) <= 1e-3 * np.sqrt(np.square(codes).mean(axis=0))))
-
-
 def _same_weights(module, weights):
     return all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
 
 
-def _errors_by_components(module, codes, data):
+def _code_moments(encoder, components, data):
+    """Return the moments of the codes of the rows, as the encoder has them."""
+    components = torch.from_numpy(components).to(data.device, torch.float32)
+    chunks = ((encoder(rows), rows @ components.T) for rows in data.split(_CHUNK_ROWS))
+    moments = CodeMoments(*next(chunks))
+    for codes, scores in chunks:
+        moments.add(codes, scores)
+    return moments
+
+
+def _sparsity(encoder, data, squares):
+    """Return the share of near zeros in the codes, whose components have these mean squares."""
+    near_zero = 1e-3 * squares.sqrt().to(data.device, torch.float32)
+    n_zeros = sum(int((encoder(r).abs() <= near_zero).sum()) for r in data.split(_CHUNK_ROWS))
+    return n_zeros / (len(data) * len(squares))
+
+
+def _errors_by_components(module, data):
     """Return the squared error that the first component alone leaves, the first two, …, all."""
-    errors = np.zeros(codes.shape[1])
-    for some_codes, rows in zip(codes.split(_CHUNK_ROWS), data.split(_CHUNK_ROWS), strict=True):
-        kept = torch.zeros_like(some_codes)
-        for i, component in enumerate(some_codes.T):
+    errors = 0.0
+    for rows in data.split(_CHUNK_ROWS):
+        codes = module.encoder(rows)
+        kept = torch.zeros_like(codes)
+        left = []
+        for i, component in enumerate(codes.T):
             kept[:, i] = component
-            errors[i] += _sum(_row_squares(module.decode(kept) - rows))
+            left.append(_sum(_row_squares(module.decode(kept) - rows)))
+        errors += np.array(left)
     return errors
 
 

@@ -6,14 +6,63 @@ from torch import nn
 from skae.modules import Autoencoder
 
 
-def principal_axes(codes, scores):
+class CodeMoments:
+    """What axes depend on: sums over rows, gathered chunk by chunk in float64.
+
+    Parameters
+    ----------
+    codes : Tensor of shape (n_rows, n_components)
+    scores : Tensor of shape (n_rows, n_scores)
+        PCA's codes of the same rows, as many components as there are.
+    """
+
+    def __init__(self, codes, scores):
+        # near the means, so that sums of products do not cancel
+        self.origin = codes.cpu().double().mean(dim=0)
+        self.score_origin = scores.cpu().double().mean(dim=0)
+        self.n_rows, self.totals, self.products = 0, 0.0, 0.0
+        self.add(codes, scores)
+
+    def add(self, codes, scores):
+        """Take more rows in."""
+        codes = codes.cpu().double() - self.origin
+        both = torch.cat([codes, scores.cpu().double() - self.score_origin], dim=1)
+        self.n_rows += len(both)
+        self.totals += both.sum(dim=0)
+        self.products += codes.T @ both
+
+    @property
+    def mean(self):
+        return self.origin + self.totals[: len(self.origin)] / self.n_rows
+
+    @property
+    def _covariances(self):
+        """Return those of codes with codes, and beside them with scores."""
+        means = self.totals / self.n_rows
+        return self.products / self.n_rows - torch.outer(means[: len(self.origin)], means)
+
+    @property
+    def covariance(self):
+        return self._covariances[:, : len(self.origin)]
+
+    @property
+    def covariance_with_scores(self):
+        return self._covariances[:, len(self.origin) :]
+
+    def variances_along(self, axes):
+        return ((axes @ self.covariance) * axes).sum(dim=1)
+
+    def squares_along(self, axes, origin):
+        """Return the mean square along each axis of the way from an origin."""
+        return self.variances_along(axes) + (axes @ (self.mean - origin)).square()
+
+
+def principal_axes(moments):
     """Return the rotation that makes codes uncorrelated, in falling variance, of one sign.
 
     Parameters
     ----------
-    codes : Tensor of shape (n_samples, n_components), float64
-    scores : Tensor of shape (n_samples, n_principal_components), float64
-        PCA's codes of the same rows.
+    moments : CodeMoments
 
     Returns
     -------
@@ -22,29 +71,27 @@ def principal_axes(codes, scores):
     mean : Tensor of shape (n_components,), float64
         The mean code.
     """
-    mean = codes.mean(dim=0)
-    centred = codes - mean
-    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.T.flip(0)
-    return _with_signs_of_pca(axes, centred, scores), mean
+    axes = torch.linalg.eigh(moments.covariance).eigenvectors.T.flip(0)
+    return _with_signs_of_pca(axes, moments), moments.mean
 
 
-def ordered_axes(codes, scores):
+def ordered_axes(moments):
     """Return what :func:`principal_axes` does, but with the axes that the codes have.
 
     Their order is by falling variance, and zero stays where it is.
     """
-    order = codes.var(dim=0, correction=0).argsort(descending=True, stable=True)
-    axes = torch.eye(len(order), dtype=codes.dtype)[order]
-    return _with_signs_of_pca(axes, codes - codes.mean(dim=0), scores), torch.zeros_like(codes[0])
+    order = moments.covariance.diagonal().argsort(descending=True, stable=True)
+    axes = torch.eye(len(order), dtype=torch.float64)[order]
+    return _with_signs_of_pca(axes, moments), torch.zeros_like(moments.mean)
 
 
-def _with_signs_of_pca(axes, centred, scores):
+def _with_signs_of_pca(axes, moments):
     """Return axes such that codes covary positively with principal components.
 
     It is the principal component that covaries most with a code that counts. (PCA's own rule, by
     the largest loading, is less stable: of a trained code many features are about equally large.)
     """
-    covariances = axes @ (centred.T @ scores)
+    covariances = axes @ moments.covariance_with_scores
     extremes = covariances.gather(1, covariances.abs().argmax(dim=1, keepdim=True))
     return torch.where(extremes < 0, -axes, axes)
 

@@ -1,9 +1,54 @@
-"""Mini-batches cut from a tensor that stays where it is."""
+"""Rows as the networks see them, and mini-batches of them."""
+
+import mmap
 
 import torch
 from torch.utils.data import Subset
 
 from skae._threads import ThreadTrials
+
+
+class MappedRows:
+    """Rows of a file that is larger than the memory, brought to the networks' units when read.
+
+    Has as much of a tensor's face as training needs.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        A view of the file.
+    to_units : callable
+        Makes a float32 tensor of some rows, and does not keep them.
+    device : torch.device
+    """
+
+    def __init__(self, X, to_units, device):
+        self.X = X
+        self.to_units = to_units
+        self.device = device
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, rows):
+        return self.to_units(self.X[rows])
+
+    def index_select(self, dim, rows):
+        return self[rows.cpu().numpy()]
+
+    def split(self, n_rows):
+        return (self[i : i + n_rows] for i in range(0, len(self), n_rows))
+
+    def tensor_split(self, n_parts):
+        rows = torch.arange(len(self))
+        return (self.index_select(0, part) for part in rows.tensor_split(n_parts))
+
+
+def is_mapped(X):
+    """Return whether an array is a view of a file (of which arrays keep the map itself)."""
+    while getattr(X, "base", None) is not None:
+        X = X.base
+    return isinstance(X, mmap.mmap)
 
 
 class TensorBatches:
@@ -19,7 +64,8 @@ class TensorBatches:
     Parameters
     ----------
     dataset : object with an attribute ``X``, or torch.utils.data.Subset of one
-        ``X`` is the tensor (or array) of all rows, of which a ``Subset`` names some.
+        ``X`` is all rows, a tensor, an array or :class:`MappedRows`, of which a ``Subset`` names
+        some.
     batch_size : int
         The largest number of rows in a batch.
     shuffle : bool, default=False
@@ -30,7 +76,9 @@ class TensorBatches:
         whole, rows = dataset, None
         if isinstance(dataset, Subset):
             whole, rows = dataset.dataset, torch.as_tensor(dataset.indices)
-        self.X = torch.as_tensor(whole.X, dtype=torch.float32)
+        self.X = whole.X
+        if not isinstance(self.X, MappedRows):
+            self.X = torch.as_tensor(self.X, dtype=torch.float32)
         self.rows = rows
         self.batch_size = batch_size
         self.shuffle = shuffle

@@ -17,8 +17,15 @@ _ROWS_PER_DIRECTION = 5
 _MAX_ROWS = 2000
 
 
+def density_rows(n_rows, seed):
+    """Return which of many rows a density is fitted to."""
+    if n_rows <= _MAX_ROWS:
+        return np.arange(n_rows)
+    return np.random.RandomState(seed).choice(n_rows, _MAX_ROWS, replace=False)
+
+
 def code_density(codes, seed):
-    """Return a Gaussian mixture fitted to codes, to a sample of them where they are many.
+    """Return a Gaussian mixture fitted to codes.
 
     Parameters
     ----------
@@ -30,9 +37,6 @@ def code_density(codes, seed):
     -------
     GaussianMixture
     """
-    if len(codes) > _MAX_ROWS:
-        rows = np.random.RandomState(seed).choice(len(codes), _MAX_ROWS, replace=False)
-        codes = codes[rows]
     n_rows, n_components = codes.shape
     n_clusters = n_rows // (_ROWS_PER_DIRECTION * (n_components + 1))
     n_clusters = min(max(n_clusters, 1), _MAX_COMPONENTS, len(np.unique(codes, axis=0)))

@@ -1,8 +1,8 @@
 """Where training starts: the units of the data, PCA, and the networks at PCA."""
 
 import copy
+import functools
 import inspect
-from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from sklearn.utils import gen_batches
 from torch import nn
 
 from skae.modules import MLP, Gate, LinearSkip, SoftClip, TiedLinear
+
+# How many rows are read at a time.
+_CHUNK_ROWS = 4096
 
 
 def data_units(X):
@@ -41,7 +44,7 @@ def data_units(X):
         # in units of the largest deviation, whose own square may under- or overflow
         largest = max(np.abs(high - mean).max(), np.abs(low - mean).max())
         squares = sum(
-            np.square((X[rows] - mean) / largest).sum() for rows in gen_batches(len(X), 4096)
+            np.square((X[rows] - mean) / largest).sum() for rows in gen_batches(len(X), _CHUNK_ROWS)
         )
         scale = float(largest * np.sqrt(squares / X.size))
     if not scale < np.sqrt(np.finfo(np.float64).max):
@@ -76,17 +79,47 @@ def principal_components(X, mean, scale, n_components, random_state):
     # float64 has the range and the digits for more than float32
     far, unit = (1e4, 1e60) if X.dtype == np.float64 else (1e3, 1e6)
     if not (1 / unit < scale < unit and np.abs(mean).max() < far * scale):
-        X = ((X - mean) / scale).astype(X.dtype)
+        X = X - mean.astype(X.dtype)
+        X /= scale
     with np.errstate(invalid="ignore"):  # 0/0 in its explained variance ratio where X is constant
         return PCA(n_components, random_state=random_state).fit(X).components_
+
+
+def mapped_components(data, n_components, random_state):
+    """Return what :func:`principal_components` does for rows that do not fit into the memory.
+
+    Their Gram matrix is gathered in chunks. scikit-learn is given rows that have the same one, and
+    whose mean is zero.
+
+    Parameters
+    ----------
+    data : MappedRows of shape (n_samples, n_features)
+    n_components : int or float
+    random_state : int, RandomState instance or None
+
+    Returns
+    -------
+    ndarray of shape (n_components, n_features)
+    """
+    gram = sum(_gram(rows) for rows in data.split(_CHUNK_ROWS))
+    variances, axes = np.linalg.eigh(gram)
+    rows = axes.T * np.sqrt(variances.clip(0))[:, np.newaxis]
+    rows = np.concatenate([rows, -rows])
+    with np.errstate(invalid="ignore"):  # as above
+        return PCA(n_components, random_state=random_state).fit(rows).components_
+
+
+def _gram(rows):
+    rows = rows.cpu().double().numpy()
+    return rows.T @ rows
 
 
 # Weights as the literature draws them; biases are zero then.
 INITS = {
     "glorot_uniform": nn.init.xavier_uniform_,
     "glorot_normal": nn.init.xavier_normal_,
-    "he_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
-    "he_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "he_uniform": functools.partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+    "he_normal": functools.partial(nn.init.kaiming_normal_, nonlinearity="relu"),
     "orthogonal": nn.init.orthogonal_,
 }
 
@@ -252,14 +285,15 @@ def deviations_along(components, data):
     Parameters
     ----------
     components : ndarray of shape (n_components, n_features)
-    data : Tensor of shape (n_samples, n_features)
+    data : Tensor or MappedRows of shape (n_samples, n_features)
 
     Returns
     -------
     ndarray of shape (n_components,)
     """
-    codes = data @ torch.from_numpy(components).to(data).T
-    deviations = codes.std(dim=0).cpu().numpy()
+    components = torch.from_numpy(components).to(data.device, torch.float32)
+    deviations = _deviations(rows @ components.T for rows in data.split(_CHUNK_ROWS))
+    deviations = deviations.numpy() * np.sqrt(len(data) / (len(data) - 1))
     return np.where(deviations > 1e-6, deviations, 1.0)
 
 
@@ -309,7 +343,7 @@ def with_linear_skip(encoder, decoder, to_code, to_row, data, n_more):
     encoder, decoder : nn.Module
     to_code, to_row : nn.Module
         The linear paths.
-    data : Tensor of shape (n_samples, n_features)
+    data : Tensor or MappedRows of shape (n_samples, n_features)
         In the units that the networks see; its deviations say where the branches' input bends.
     n_more : int
         How many outputs the encoder has beyond codes, in which the linear path has no part.
@@ -318,15 +352,28 @@ def with_linear_skip(encoder, decoder, to_code, to_row, data, n_more):
     -------
     encoder, decoder : LinearSkip
     """
+    to_code.to(data.device)
+    chunks = functools.partial(data.split, _CHUNK_ROWS)
     with torch.no_grad():
-        codes = to_code.to(data.device)(data)
+        row_clip = SoftClip(_deviations(chunks()).to(data.device, torch.float32))
+        code_deviations = _deviations(to_code(rows) for rows in chunks())
+        code_clip = SoftClip(code_deviations.to(data.device, torch.float32))
     if n_more:
         to_code = nn.Sequential(to_code, nn.ConstantPad1d((0, n_more), 0.0))
     return (
-        LinearSkip(to_code, encoder, _soft_clip(data)),
-        LinearSkip(to_row, decoder, _soft_clip(codes)),
+        LinearSkip(to_code, encoder, row_clip),
+        LinearSkip(to_row, decoder, code_clip),
     )
 
 
-def _soft_clip(rows):
-    return SoftClip(rows.std(dim=0, correction=0))
+def _deviations(chunks):
+    """Return the standard deviation of each column of rows that come in chunks, in float64.
+
+    Their mean is near zero, so that the mean square less its square does not cancel.
+    """
+    n_rows, total, squares = 0, 0.0, 0.0
+    for rows in chunks:
+        n_rows += len(rows)
+        total += rows.sum(dim=0).cpu().double()
+        squares += rows.square().sum(dim=0).cpu().double()
+    return (squares / n_rows - (total / n_rows).square()).clamp_min(0).sqrt()

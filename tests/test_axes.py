@@ -7,7 +7,7 @@ from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 from torch import nn
 
-from skae._axes import ordered_axes, principal_axes, turned, unturned
+from skae._axes import CodeMoments, ordered_axes, principal_axes, turned, unturned
 from skae.modules import Autoencoder
 
 
@@ -28,7 +28,9 @@ def some_codes(X, n_components=3):
 def test_on_its_axes_a_code_is_centred_uncorrelated_and_of_falling_variance(n_components):
     X = table()
     codes = some_codes(X, n_components)
-    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(PCA(3).fit_transform(X)))
+    axes, mean = principal_axes(
+        CodeMoments(torch.tensor(codes), torch.tensor(PCA(3).fit_transform(X)))
+    )
     on_axes = (codes - mean.numpy()) @ axes.numpy().T
     covariance = on_axes.T @ on_axes / len(X)
     variances = np.diag(covariance)
@@ -47,7 +49,7 @@ def test_the_principal_component_that_covaries_most_with_a_code_covaries_positiv
     X = table(seed=seed)
     codes = sign * some_codes(X)
     scores = PCA(4).fit_transform(X)  # as many as there are, not only as many as codes
-    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(scores))
+    axes, mean = principal_axes(CodeMoments(torch.tensor(codes), torch.tensor(scores)))
     covariances = ((codes - mean.numpy()) @ axes.numpy().T).T @ scores
     assert bool((covariances[range(3), np.abs(covariances).argmax(axis=1)] > 0).all())
 
@@ -57,7 +59,7 @@ def test_pcas_codes_turned_and_shifted_at_will_are_brought_back_signs_included(s
     X = table(seed=seed)
     expected = PCA(3).fit_transform(X)
     codes = expected @ ortho_group.rvs(3, random_state=seed) + [1, 2, 3]
-    axes, mean = principal_axes(torch.tensor(codes), torch.tensor(expected))
+    axes, mean = principal_axes(CodeMoments(torch.tensor(codes), torch.tensor(expected)))
     on_axes = (codes - mean.numpy()) @ axes.numpy().T
     # rounding of float64 values of size 10, magnified by gaps between variances of the same size
     np.testing.assert_allclose(on_axes, expected, atol=1e-11)
@@ -146,7 +148,7 @@ def spread_codes(X, order):
 def test_ordered_axes_are_those_of_the_code_by_falling_variance_with_pcas_signs(order, seed):
     X = table(seed=seed)
     codes, scores = spread_codes(X, order), PCA(4).fit_transform(X)
-    axes, mean = ordered_axes(torch.tensor(codes), torch.tensor(scores))
+    axes, mean = ordered_axes(CodeMoments(torch.tensor(codes), torch.tensor(scores)))
     assert axes.dtype == torch.float64
     # a signed permutation: nothing but one 1 or -1 in each row and column
     matrix = axes.numpy()
@@ -162,9 +164,9 @@ def test_ordered_axes_are_those_of_the_code_by_falling_variance_with_pcas_signs(
 def test_signs_of_ordered_axes_do_not_depend_on_those_of_the_code():
     X = table()
     codes, scores = spread_codes(X, (1, 2, 0)), PCA(4).fit_transform(X)
-    expected, _ = ordered_axes(torch.tensor(codes), torch.tensor(scores))
+    expected, _ = ordered_axes(CodeMoments(torch.tensor(codes), torch.tensor(scores)))
     signs = np.array([-1, 1, -1])
-    axes, _ = ordered_axes(torch.tensor(codes * signs), torch.tensor(scores))
+    axes, _ = ordered_axes(CodeMoments(torch.tensor(codes * signs), torch.tensor(scores)))
     assert np.array_equal(codes * signs @ axes.numpy().T, codes @ expected.numpy().T)
 
 
@@ -173,7 +175,7 @@ def test_the_signs_of_ordered_axes_are_those_of_covariances_wherever_zero_is():
     scores = PCA(3).fit_transform(X)
     # scores as given need not be centred; codes far off must not decide by their mean
     far = torch.tensor(scores + 1e3)
-    axes, _ = ordered_axes(torch.tensor(-scores - 1e3), far)
+    axes, _ = ordered_axes(CodeMoments(torch.tensor(-scores - 1e3), far))
     assert torch.equal(axes, -torch.eye(3).double())
 
 
@@ -181,7 +183,9 @@ def test_on_ordered_axes_zero_stays_where_it_is():
     X = table()
     codes = spread_codes(X, (2, 0, 1))
     codes[::3, 1] = 0
-    axes, mean = ordered_axes(torch.tensor(codes), torch.tensor(PCA(3).fit_transform(X)))
+    axes, mean = ordered_axes(
+        CodeMoments(torch.tensor(codes), torch.tensor(PCA(3).fit_transform(X)))
+    )
     assert torch.equal(mean, torch.zeros(3).double())
     on_axes = (codes - mean.numpy()) @ axes.numpy().T
     assert (on_axes == 0).sum() == (codes == 0).sum() == len(X) / 3
@@ -194,13 +198,13 @@ def test_ordered_axes_of_equal_variance_keep_their_order():
     codes = np.repeat(X[:, :1], 20, axis=1)
     codes[:, 7] *= 2
     scores = torch.tensor(PCA(3).fit_transform(X))
-    axes, _ = ordered_axes(torch.tensor(codes), scores)
+    axes, _ = ordered_axes(CodeMoments(torch.tensor(codes), scores))
     assert axes.abs().argmax(dim=1).tolist() == [7, *range(7), *range(8, 20)]
 
 
 def test_ordered_axes_of_codes_without_variance_are_the_identity():
     scores = torch.tensor(PCA(3).fit_transform(table()))
-    axes, mean = ordered_axes(torch.full((60, 2), 3.0).double(), scores)
+    axes, mean = ordered_axes(CodeMoments(torch.full((60, 2), 3.0).double(), scores))
     assert torch.equal(axes, torch.eye(2).double())
     assert torch.equal(mean, torch.zeros(2).double())
 

@@ -763,7 +763,9 @@ def test_a_fit_that_diverges_at_once_keeps_its_start_and_warns(curve):
 
 def test_rows_and_columns_may_be_reversed_views(curve):
     fitted = small(max_iter=2).fit(curve[::-1])
-    assert np.array_equal(fitted.transform(curve[::-1]), fitted.transform(curve)[::-1])
+    codes = fitted.transform(curve)
+    # float64: sums over features may be taken in another order at another place in a batch
+    np.testing.assert_allclose(fitted.transform(curve[::-1]), codes[::-1], rtol=0, atol=1e-14)
     flipped = small(max_iter=2).fit(curve[:, ::-1])
     codes = flipped.transform(curve[:, ::-1])
     X_hat = flipped.reconstruct(curve[:, ::-1])
