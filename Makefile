@@ -7,7 +7,7 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo examples test lint format quality penalties textbook clean
+.PHONY: demo examples test lint format quality penalties loop cores memory textbook clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
@@ -32,6 +32,15 @@ quality: .venv/test ## held-out R² against PCA
 
 penalties: .venv/test ## what a training step costs with each variant
 	$(ONE_THREAD) $(BIN)/python benchmarks/penalties.py
+
+loop: .venv/test ## a training step against a hand-written loop
+	$(BIN)/python benchmarks/loop.py
+
+cores: .venv/test ## what a busy core costs, and what a second process gains
+	$(BIN)/python benchmarks/cores.py
+
+memory: .venv/test ## peak memory of a fit, and the throughput of mapping rows
+	$(BIN)/python benchmarks/memory.py
 
 textbook: .venv/textbook ## held-out error against the same network in Keras
 	$(ONE_THREAD) $(BIN)/python benchmarks/textbook.py
