@@ -260,20 +260,23 @@ class ReconstructionNet(NeuralNet):
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
-        means, sizes, losses = [], [], []
-        for batch in iterator:
+        means, sizes, losses = None, [], []
+        for i, batch in enumerate(iterator):
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
-            means.append(step.pop("mean"))
+            mean = step.pop("mean")
+            if means is None:
+                means = mean.new_empty(len(iterator))
+            means[i] = mean
             sizes.append(len(batch[0]))
             losses.append(step.pop("losses", None))
             if self.batches_watched_:
-                self._record_batch(prefix, means[-1].item(), sizes[-1])
+                self._record_batch(prefix, mean.item(), sizes[-1])
             self.notify("on_batch_end", batch=batch, training=training, **step)
         if not training:
             self.valid_losses_ = torch.cat(losses)
         if not self.batches_watched_:
-            total = torch.stack(means).cpu().double() @ torch.tensor(sizes, dtype=torch.float64)
+            total = means.cpu().double() @ torch.tensor(sizes, dtype=torch.float64)
             self.history.new_batch()
             self._record_batch(prefix, total.item() / sum(sizes), sum(sizes))
         self.history.record(prefix + "_batch_count", len(sizes))
@@ -367,8 +370,15 @@ class ReconstructionNet(NeuralNet):
 
     def losses(self, dataset):
         """Return the loss of each row of a data set under the weights as they are."""
-        batches = self.get_iterator(dataset)
-        return torch.cat([self.validation_step(batch)["losses"] for batch in batches])
+        # One tensor for all, as small ones that are kept between large ones that are freed leave
+        # holes into which no large one fits: in time they took as much memory as the rows.
+        losses = torch.empty(len(dataset), device=self.device)
+        n_done = 0
+        for batch in self.get_iterator(dataset):
+            some = self.validation_step(batch)["losses"]
+            losses[n_done : n_done + len(some)] = some
+            n_done += len(some)
+        return losses
 
     def baseline(self, dataset):
         """Return the mean loss of the rows of a data set that are reconstructed by the mean row."""
