@@ -7,7 +7,7 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo examples test lint format quality penalties loop cores memory textbook clean
+.PHONY: demo examples test lint format quality penalties loop cores memory hostile textbook clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
@@ -41,6 +41,9 @@ cores: .venv/test ## what a busy core costs, and what a second process gains
 
 memory: .venv/test ## peak memory of a fit, and the throughput of mapping rows
 	$(BIN)/python benchmarks/memory.py
+
+hostile: .venv/test ## a thousand fits of hostile tables
+	$(BIN)/python benchmarks/hostile.py
 
 textbook: .venv/textbook ## held-out error against the same network in Keras
 	$(ONE_THREAD) $(BIN)/python benchmarks/textbook.py
