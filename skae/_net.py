@@ -26,7 +26,7 @@ def _is_out_of_patience(callback):
 
 
 def _watches_batches(callback):
-    if isinstance(callback, LRScheduler) and callback.step_every == "epoch":
+    if type(callback) is LRScheduler and callback.step_every == "epoch":
         return False  # it has a method for their end, in which it does nothing then
     return any(
         getattr(getattr(callback, event), "__func__", None) is not getattr(Callback, event)

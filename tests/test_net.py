@@ -409,6 +409,16 @@ def test_a_schedule_by_epochs_does_not_watch_batches(X):
     assert fitted(X, callbacks=[by_batch]).batches_watched_
 
 
+def test_a_schedule_of_ones_own_may_watch_batches_also_if_it_steps_by_epochs(X):
+    class Own(LRScheduler):
+        def on_batch_end(self, net, training, **kwargs):
+            seen.append(training)
+
+    seen = []
+    fitted(X, callbacks=[Own(LambdaLR, lr_lambda=lambda epoch: 1.0)])
+    assert len(seen) == 3 * (len(BATCH_SIZES) + 1)
+
+
 def batch_records(net):
     return [
         {key: value for key, value in batch.items() if key.endswith("batch_size")}

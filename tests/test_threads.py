@@ -72,6 +72,12 @@ def test_a_fit_of_large_steps_begins_with_the_threads_that_are_set(n_threads):
     assert torch.get_num_threads() == n_threads
 
 
+def test_what_a_network_of_ones_own_takes_is_found_out_by_trying(n_threads):
+    seen = watched(table(100, 10), encoder=lambda n_in, n_out: torch.nn.Linear(n_in, n_out))
+    assert n_threads in seen
+    assert torch.get_num_threads() == n_threads
+
+
 def test_the_threads_of_a_fit_that_fails_are_put_back(n_threads):
     class Fail(Callback):
         def on_epoch_end(self, net, **kwargs):
