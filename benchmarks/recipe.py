@@ -10,7 +10,7 @@ one scale, which suit the others better than raw ones:
 
 - `plain`: the same widths with ReLU in a hand-written PyTorch loop, 200 epochs of Adam at 1e-3 on
   batches of 128;
-- `mlp`: `MLPRegressor((128, k, 128), early_stopping=True).fit(X, X)`;
+- `mlp`: `MLPRegressor` with hidden layers (128, k, 128) and early stopping, `fit(X, X)`;
 - `skorch`: the plain network as skorch's documentation trains one: `NeuralNetRegressor` with its
   `DataLoader`, Adam at 1e-3, batches of 128, 20 epochs.
 
@@ -172,7 +172,7 @@ def fit_plain(X, X_test, k, seed):
 
 
 def fit_mlp(X, X_test, k, seed):
-    mlp = MLPRegressor(
+    model = MLPRegressor(
         hidden_layer_sizes=(128, k, 128), early_stopping=True, random_state=seed
     ).fit(X, X)
     return r2(X_test, model.predict(X_test))
@@ -226,9 +226,11 @@ def fit_skae(X, X_test, k, seed, parameters):
     course.begin()
     model.fit(X)
     seconds = time.perf_counter() - course.start - course.own
-    return model.score(X_test), seconds, {
-        "course": course.course, "epochs": model.n_iter_, "kept": model.best_iter_
-    }
+    return (
+        model.score(X_test),
+        seconds,
+        {"course": course.course, "epochs": model.n_iter_, "kept": model.best_iter_},
+    )
 
 
 def one_fit(method, X, k, seed, parameters):
