@@ -300,6 +300,8 @@ def main():
     variant = " ".join([arguments.label, *sorted(arguments.set)]).strip()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ConvergenceWarning)
+    # MLPRegressor's R² divides by the variance of pixels that hardly vary
+    warnings.filterwarnings("ignore", "overflow encountered in divide", RuntimeWarning)
 
     done = {}
     if arguments.results and arguments.results.exists():
