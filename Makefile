@@ -7,7 +7,7 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo examples test lint format quality penalties loop cores memory hostile textbook clean
+.PHONY: demo examples test lint format quality recipe penalties loop cores memory hostile textbook clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
@@ -29,6 +29,9 @@ format: .venv/test
 
 quality: .venv/test ## held-out R² against PCA
 	$(BIN)/python benchmarks/quality.py
+
+recipe: .venv/test ## quality and time to it, beside PCA and three other autoencoders
+	$(ONE_THREAD) $(BIN)/python benchmarks/recipe.py
 
 penalties: .venv/test ## what a training step costs with each variant
 	$(ONE_THREAD) $(BIN)/python benchmarks/penalties.py

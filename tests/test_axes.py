@@ -179,6 +179,16 @@ def test_the_signs_of_ordered_axes_are_those_of_covariances_wherever_zero_is():
     assert torch.equal(axes, -torch.eye(3).double())
 
 
+def test_squares_along_axes_are_from_the_origin_that_is_asked_for():
+    codes = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    axes = torch.linalg.qr(torch.arange(9.0, dtype=torch.float64).reshape(3, 3).cos())[0]
+    origin = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    squares = CodeMoments(codes, codes).squares_along(axes, origin)
+    # the codes are float32
+    expected = ((codes.double() - origin) @ axes.T).square().mean(dim=0)
+    torch.testing.assert_close(squares, expected, rtol=1e-5, atol=0)
+
+
 def test_on_ordered_axes_zero_stays_where_it_is():
     X = table()
     codes = spread_codes(X, (2, 0, 1))

@@ -1,6 +1,7 @@
 """Written-out backpropagation, against autograd."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -101,8 +102,11 @@ def frozen(module):
     return module
 
 
-def hooked(module):
-    module.encoder.branch.register_forward_hook(lambda *args: None)
+HOOKS = ("forward_pre_hook", "forward_hook", "full_backward_pre_hook", "full_backward_hook")
+
+
+def hooked(module, kind="forward_hook"):
+    getattr(module.encoder.branch, f"register_{kind}")(lambda *args: None)
     return module
 
 
@@ -143,7 +147,7 @@ def test_a_layer_that_serves_twice_is_left_to_autograd():
     assert not is_known(Autoencoder(encoder, MLP([4, 4])), SquaredError())
 
 
-@pytest.mark.parametrize("touch", [frozen, hooked])
+@pytest.mark.parametrize("touch", [frozen, *(partial(hooked, kind=kind) for kind in HOOKS)])
 def test_whether_a_callback_has_touched_the_module_is_seen(touch):
     module = autoencoder()
     parts, weights = list(module.modules()), list(module.parameters())
