@@ -7,7 +7,7 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo examples test lint format quality recipe penalties loop cores memory hostile textbook clean
+.PHONY: demo examples test lint format quality recipe crossfit penalties loop cores memory hostile textbook clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
@@ -32,6 +32,9 @@ quality: .venv/test ## held-out R² against PCA
 
 recipe: .venv/test ## quality and time to it, beside PCA and three other autoencoders
 	$(ONE_THREAD) $(BIN)/python benchmarks/recipe.py
+
+crossfit: .venv/test ## would cross-fitting judge small tables better than a hold-out?
+	$(ONE_THREAD) $(BIN)/python benchmarks/crossfit.py
 
 penalties: .venv/test ## what a training step costs with each variant
 	$(ONE_THREAD) $(BIN)/python benchmarks/penalties.py
