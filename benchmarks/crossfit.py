@@ -15,11 +15,12 @@ difference to it of cross-fitting and of the default hold-out, and mean seconds 
 """
 
 import argparse
-import ast
 import time
 
 import numpy as np
 import torch
+from quality import parsed
+from recipe import gaussian
 from sklearn.base import clone
 from sklearn.datasets import (
     load_breast_cancer,
@@ -37,11 +38,6 @@ from skae import AutoencoderTransformer
 from skae._callbacks import significant
 
 
-def gaussian(n_samples):
-    rng = np.random.RandomState(0)
-    return rng.normal(size=(n_samples, 20)) * np.linspace(2, 0.5, 20)
-
-
 def heavy_tails():
     return np.random.RandomState(0).standard_t(2, size=(150, 8))
 
@@ -53,8 +49,8 @@ DATA_SETS = {
     "diabetes": (lambda: load_diabetes().data, (2, 4)),
     "breast cancer": (lambda: load_breast_cancer().data, (2, 4)),
     "linnerud": (lambda: load_linnerud().data, (1, 2)),
-    "normal, 100 rows": (lambda: gaussian(100), (2, 4)),
-    "normal, 300 rows": (lambda: gaussian(300), (2, 4)),
+    "normal, 100 rows": (lambda: gaussian()[:100], (2, 4)),
+    "normal, 300 rows": (lambda: gaussian()[:300], (2, 4)),
     "Student's t(2)": (heavy_tails, (2, 4)),
 }
 N_FOLDS = 5
@@ -118,10 +114,6 @@ def main():
     parser.add_argument("--set", action="append", default=[], metavar="PARAMETER=VALUE")
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
-    parameters = {
-        name: ast.literal_eval(value)
-        for name, value in (item.split("=", 1) for item in arguments.set)
-    }
     torch.set_num_threads(1)
     print(f"{'data':29s} k    PCA  cross-fitted      hold-out            seconds")
     for name in arguments.data:
@@ -129,7 +121,7 @@ def main():
         for standardise in (False, True):
             X = scale(load()) if standardise else load()
             for k in sizes:
-                estimator = AutoencoderTransformer(k, **parameters)
+                estimator = AutoencoderTransformer(k, **parsed(arguments.set))
                 splits = [
                     one_split(estimator, X, seed, arguments.shared_start)
                     for seed in range(arguments.seeds)

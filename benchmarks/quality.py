@@ -55,18 +55,20 @@ def one_split(estimator, X, n_components, standardise, seed):
     return pca_r2(X, X_test, n_components), model.score(X_test), model.n_iter_, seconds
 
 
+def parsed(settings):
+    """Return the parameters that strings like ``max_iter=100`` set."""
+    pairs = (setting.split("=", 1) for setting in settings)
+    return {name: ast.literal_eval(value) for name, value in pairs}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--set", action="append", default=[], metavar="PARAMETER=VALUE")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--components", type=int, nargs="+", default=[2, 8])
     arguments = parser.parse_args()
-    parameters = {
-        name: ast.literal_eval(value)
-        for name, value in (item.split("=", 1) for item in arguments.set)
-    }
     torch.set_num_threads(1)
-    estimator = AutoencoderTransformer(**parameters)
+    estimator = AutoencoderTransformer(**parsed(arguments.set))
     print(f"{'data':28s}  k    PCA   skae   worst    mean  epochs  seconds")
     worst = np.inf
     for name, load in DATA_SETS.items():

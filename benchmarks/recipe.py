@@ -18,14 +18,14 @@ Columns: mean held-out R² of PCA, of the peer whose mean is best, and of skae; 
 difference to PCA over the splits; its mean and worst difference to that peer; the peer's mean
 seconds; skae's until its averaged weights first have that peer's held-out R² of the same split, and
 those of the whole fit; how many times shorter the way to the peer's R² was, in the median split,
-and in how many splits it was reached. Where no peer beats PCA the last two are empty.
+and in how many splits it was reached. In most splits it was not where these say `inf` and 0.0, and
+where no peer beats PCA there is nothing to reach.
 
 With `--results` each fit is a line of a file, and none that is there is done again, so that the
 work can be split into pieces. One thread.
 """
 
 import argparse
-import ast
 import json
 import math
 import time
@@ -34,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from quality import parsed
 from sklearn.datasets import (
     load_breast_cancer,
     load_diabetes,
@@ -293,10 +294,7 @@ def main():
     parser.add_argument("--label", default="", help="another name for skae's fits in the file")
     parser.add_argument("--results", type=Path, help="file of fits, which grows")
     arguments = parser.parse_args()
-    parameters = {
-        name: ast.literal_eval(value)
-        for name, value in (item.split("=", 1) for item in arguments.set)
-    }
+    parameters = parsed(arguments.set)
     variant = " ".join([arguments.label, *sorted(arguments.set)]).strip()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ConvergenceWarning)

@@ -34,7 +34,8 @@ import keras
 import numpy as np
 import sklearn
 import torch
-from sklearn.datasets import load_digits, load_sample_images
+from recipe import patches
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
@@ -51,18 +52,12 @@ def digits():
     return load_digits().data / 16
 
 
-def patches(size=8):
+def photographs():
     """Return every second patch of two grey photographs in [0, 1]; no two of them overlap."""
-    rows = []
-    for image in load_sample_images().images:
-        grey = image.mean(axis=2) / 255
-        height, width = (length // size for length in grey.shape)
-        tiles = grey[: height * size, : width * size].reshape(height, size, width, size)
-        rows.append(tiles.swapaxes(1, 2).reshape(-1, size * size))
-    return np.concatenate(rows)[::2]
+    return patches()[::2]
 
 
-DATA_SETS = {"digits": digits, "photograph patches": patches}
+DATA_SETS = {"digits": digits, "photograph patches": photographs}
 
 
 def with_keras(X, X_test, n_components, hidden, seed, centred=False, even=False):
