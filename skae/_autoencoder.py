@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import ShuffleSplit
+from sklearn.model_selection import KFold, ShuffleSplit
 from sklearn.utils import check_array, check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.callbacks import Callback
@@ -21,7 +21,14 @@ from torch.optim import Optimizer
 from skae import corruptions
 from skae._axes import CodeMoments, axes_of, ordered_axes, principal_axes, turned, unturned
 from skae._batches import MappedRows, TensorBatches, TimedBatches, is_mapped
-from skae._callbacks import DivergenceGuard, EarlyStopping, ProgressBar, left_as_they_are
+from skae._callbacks import (
+    DivergenceGuard,
+    EarlyStopping,
+    Floor,
+    ProgressBar,
+    cross_fitted,
+    left_as_they_are,
+)
 from skae._compat import Interval, StrOptions, fit_context
 from skae._density import code_density, density_rows, draw
 from skae._frames import like, no_rows_of
@@ -68,6 +75,10 @@ _CHUNK_ROWS = 4096
 
 # Values of a mapped file that are read as a whole: as float32 they take 64 MB.
 _MAX_READ = 2**24
+
+# Rows of which a tenth are enough to judge by. Fewer judge all, in folds.
+_MANY_ROWS = 1000
+_N_FOLDS = 5
 
 # Floating point operations of a training step below which two threads gain little, a third at most,
 # and can lose much. Steps of more try how many threads are faster, as they have some ten
@@ -200,8 +211,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         and in the end over the training rows too).
         Of fewer than four rows none can be held out, and a start at PCA is kept.
 
-    validation_fraction : float, default=0.1
-        Share of the rows to hold out, two rows at least. PCA is computed from all rows.
+    validation_fraction : float or 'auto', default='auto'
+        Share of the rows to hold out, two rows at least; PCA is computed from all rows. ``'auto'``
+        is a tenth of 1000 rows and more. Fewer are all held out in turn: networks trained on four
+        fifths of the rows, from their PCA, judge how many epochs are best for the rows that they
+        have not seen, and all rows are then trained for as many. (With `callbacks`, and where
+        training goes on from an earlier fit, ``'auto'`` is a tenth of any number of rows.)
 
     n_iter_no_change : int, default=10
         How many epochs may pass without a gain of ``tol`` before training ends.
@@ -261,7 +276,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     loss_curve_ : list of float
         Training loss of each epoch: L, and ``alpha * R`` if R is on the codes.
     validation_scores_ : list of float or None
-        Held-out R² of each epoch; entry 0 is before training. None without early stopping. With
+        Held-out R² of each epoch; entry 0 is before training. None without early stopping. Where
+        rows are held out in turn, that of all rows by the networks that have not seen them. With
         another loss than the squared error, a penalty on the codes, or corruption, it is one minus
         what training is to make small, as a share of the loss of the mean row.
     best_validation_score_ : float or None
@@ -270,7 +286,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ``best_validation_score_`` of each of the starts; without early stopping the same score of
         the training rows.
     n_iter_ : int
-        Number of epochs that were run.
+        Number of epochs that were run; where rows are held out in turn, with all rows.
     best_iter_ : int
         The epoch whose weights were kept; 0 is the start.
     n_features_in_ : int
@@ -355,7 +371,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "average": ["boolean"],
         "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
@@ -390,7 +406,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         max_iter=200,
         average=True,
         early_stopping=True,
-        validation_fraction=0.1,
+        validation_fraction="auto",
         n_iter_no_change=10,
         tol=1e-4,
         warm_start=False,
@@ -709,15 +725,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             )
             self.init_scores_, best_score = [], math.nan
             for _ in range(self.n_init):
-                module = self._start(data, components, origin, X.dtype)
-                net, at_start, score = self._trained(
-                    module, data, device, seed, has_floor=origin is not None or self.init == "pca"
-                )
+                net, course, at_start = self._trained(X, data, components, origin, seed)
+                score = net.score_of(Dataset(data)) if course is None else course.best_score
                 if not score <= best_score:  # any is better than none, and than NaN
-                    best_net, best_at_start, best_score = net, at_start, score
+                    best, best_score = (net, course, at_start), score
                 self.init_scores_.append(score)
-            self._read_training(best_net)
-            self._settle(best_net, data, components, best_at_start, origin, seed)
+            net, course, at_start = best
+            self._read_training(net, course)
+            self._settle(net, data, components, at_start, origin, seed)
 
     def _has_small_steps(self, X):
         """Return whether a training step is too small to gain by a second thread."""
@@ -737,22 +752,91 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return one_thread()
         return restored_threads()
 
-    def _trained(self, module, data, device, seed, has_floor):
-        """Train and return the net, whether its weights are still the first, and its score."""
-        first = copy.deepcopy(module).to(device).state_dict()
-        net = self._make_net(module, len(data), device, seed, has_floor)
+    def _trained(self, X, data, components, origin, seed):
+        """Train and return the net, its course, and whether its weights are still the first.
+
+        The course is None where no rows judge.
+        """
+        has_floor = origin is not None or self.init == "pca"
+        n_samples, draws = len(data), torch.randint(2**31, ()).item()
+
+        def start(components):
+            with seeded(draws, data.device):  # folds draw the weights that all rows do
+                return self._start(data, components, origin, X.dtype)
+
+        module = start(components)
+        first = copy.deepcopy(module).to(data.device).state_dict()
+        n_valid = self._n_held_out(n_samples)
+        if not n_valid:
+            # without a judge nothing can be known to be better than the start
+            max_iter = 0 if self.early_stopping and has_floor else self.max_iter
+            net, course = self._fitted_net(module, data, max_iter), None
+        elif self._is_cross_fitted(data, origin):
+            course = self._cross_fitted(X, data, module, start, seed)
+            floor = [Floor(course)] if has_floor else []
+            net = self._fitted_net(module, data, course.best_iter, floor)
+        else:
+            split = ValidSplit(ShuffleSplit(1, test_size=n_valid, random_state=seed))
+            judge = EarlyStopping(self.n_iter_no_change, self.tol, has_floor)
+            net = self._fitted_net(module, data, self.max_iter, [judge], split)
+            judge = _callback(net, EarlyStopping)
+            judge.restore(net)
+            del judge.best_weights_
+            course = judge.course_
+        return net, course, _same_weights(net.module_, first)
+
+    def _is_cross_fitted(self, data, origin):
+        """Return whether all rows judge, in folds, and not a few that are held out.
+
+        Callbacks are for one training, and rows that an earlier fit has seen are no judges of it.
+        """
+        n_samples = len(data)
+        return (
+            self.validation_fraction == "auto"
+            and n_samples < _MANY_ROWS
+            and self.n_components_ <= n_samples - math.ceil(n_samples / _N_FOLDS)
+            and origin is None
+            and not self.callbacks
+            and not isinstance(data, MappedRows)
+        )
+
+    def _cross_fitted(self, X, data, module, start, seed):
+        """Return the course of folds that start as the module does, but from their own PCA."""
+        n_folds = min(_N_FOLDS, len(data))
+        splits = list(KFold(n_folds, shuffle=True, random_state=seed).split(data))
+        nets, floor_losses = [], None
+        for train, _ in splits:
+            if self.init != "pca":
+                fold = copy.deepcopy(module)
+            else:
+                fold = start(
+                    principal_components(
+                        X[train], self.mean_, self.scale_, self.n_components_, seed
+                    )
+                )
+            nets.append(self._make_net(fold, data, self.max_iter).initialize())
+        if self.init == "pca":
+            whole = self._make_net(copy.deepcopy(module), data, 0).initialize()
+            floor_losses = whole.losses(Dataset(data)).cpu().double()
+        return cross_fitted(
+            nets,
+            splits,
+            data,
+            self.max_iter,
+            n_iter_no_change=self.n_iter_no_change,
+            tol=self.tol,
+            floor_losses=floor_losses,
+        )
+
+    def _fitted_net(self, module, data, max_iter, callbacks=(), split=None):
+        progress = [ProgressBar()] if self.verbose else []
+        callbacks = [DivergenceGuard(), *callbacks, *progress]
+        net = self._make_net(module, data, max_iter, callbacks, split)
         with left_as_they_are(self.callbacks or []):
             # the target is the input; this one is for callbacks of skorch's that ask for one
             net.fit(data, None if isinstance(data, MappedRows) else data)
             net.callbacks_ = [(name, copy.copy(callback)) for name, callback in net.callbacks_]
-        early_stopping = _callback(net, EarlyStopping)
-        if early_stopping is None:
-            score = net.score_of(Dataset(data))
-        else:
-            early_stopping.restore(net)
-            del early_stopping.best_weights_
-            score = early_stopping.best_score_
-        return net, _same_weights(net.module_, first), score
+        return net
 
     # --------------------------------------------------------------- what does not fit together
 
@@ -1044,18 +1128,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         is_named = isinstance(self.corruption, str)
         return getattr(corruptions, self.corruption) if is_named else self.corruption
 
-    def _make_net(self, module, n_samples, device, seed, has_floor):
+    def _make_net(self, module, data, max_iter, callbacks=(), split=None):
         optimizer, options = _OPTIMIZERS.get(self.optimizer, (self.optimizer, {}))
-        n_valid = self._n_held_out(n_samples)
-        split, callbacks = None, [DivergenceGuard()]
-        if n_valid:
-            split = ValidSplit(ShuffleSplit(1, test_size=n_valid, random_state=seed))
-            callbacks.append(EarlyStopping(self.n_iter_no_change, self.tol, has_floor))
-        if self.verbose:
-            callbacks.append(ProgressBar())
-        # without a judge nothing can be known to be better than the start
-        unjudged = self.early_stopping and not n_valid and has_floor
-        on_cpu = device.type == "cpu"
+        n_valid = 0 if split is None else self._n_held_out(len(data))
+        on_cpu = data.device.type == "cpu"
         return ReconstructionNet(
             module,
             self._criterion(),
@@ -1063,8 +1139,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             iterator_train=TimedBatches if on_cpu else TensorBatches,
             optimizer=optimizer,
             lr=self.learning_rate_init,
-            max_epochs=0 if unjudged else self.max_iter,
-            batch_size=self._batch_size(n_samples - n_valid),
+            max_epochs=max_iter,
+            batch_size=self._batch_size(len(data) - n_valid),
             iterator_train__shuffle=True,
             iterator_valid__batch_size=_CHUNK_ROWS,
             train_split=split,
@@ -1075,7 +1151,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             corruption_level=self.corruption_level,
             average_decay=0.99 if self.average else 0.0,
             verbose=self.verbose,
-            device=device,
+            device=data.device,
             **{f"optimizer__{name}": value for name, value in options.items()},
         )
 
@@ -1083,7 +1159,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Return how many rows early stopping holds out: two or more, or none."""
         if not self.early_stopping:
             return 0
-        n_valid = max(2, math.ceil(self.validation_fraction * n_samples))
+        fraction = 0.1 if self.validation_fraction == "auto" else self.validation_fraction
+        n_valid = max(2, math.ceil(fraction * n_samples))
         return min(n_valid, n_samples - 2) if n_samples >= 4 else 0
 
     def _batch_size(self, n_samples):
@@ -1091,17 +1168,17 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return self.batch_size
         return min(max(2 ** round(math.log2(n_samples / 16)), 32), 256)
 
-    def _read_training(self, net):
+    def _read_training(self, net, course):
         """Set what the course of training tells."""
-        guard, early_stopping = _callback(net, DivergenceGuard), _callback(net, EarlyStopping)
+        guard = _callback(net, DivergenceGuard)
         self.loss_curve_ = guard.losses_
         self.n_iter_ = len(guard.losses_)
         self.best_iter_ = guard.good_iter_
         self.validation_scores_ = self.best_validation_score_ = None
-        if early_stopping is not None:
-            self.validation_scores_ = early_stopping.scores_
-            self.best_validation_score_ = early_stopping.best_score_
-            self.best_iter_ = early_stopping.best_iter_
+        if course is not None:
+            self.validation_scores_ = course.scores
+            self.best_validation_score_ = course.best_score
+            self.best_iter_ = min(course.best_iter, guard.good_iter_)
 
     def _settle(self, net, data, components, at_start, origin, seed):
         """Give the codes of a trained net their axes and set what they explain."""

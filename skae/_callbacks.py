@@ -1,4 +1,4 @@
-"""What our fits do at the ends of epochs, as skorch callbacks."""
+"""How our fits judge epochs, and what they do at their ends, as skorch callbacks."""
 
 import contextlib
 import math
@@ -8,6 +8,8 @@ import torch
 from scipy.special import stdtrit
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
+from skorch.dataset import Dataset
+from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
 from skae._net import share_avoided
@@ -60,32 +62,153 @@ def _set_by_training(callback):
     return {name: value for name, value in vars(callback).items() if name.endswith("_")}
 
 
-class EarlyStopping(Callback):
-    """End training when the held-out loss stops falling, and go back to the best epoch.
+class Course:
+    """What rows that are held out say about the epochs of a training.
 
     Epoch 0, the start, is a candidate. Where it is a floor, as PCA is, a later epoch is accepted
     only where its gain over epoch 0 on the held-out rows is :func:`significant`: the best of many
-    epochs is often better on a dozen rows by luck alone. In the end the gain must be significant
-    on the training rows too. It nearly always is, but few rows that outweigh all others in the
-    score may be among those alone.
+    epochs is often better on a dozen rows by luck alone.
+
+    Parameters
+    ----------
+    start_losses : Tensor of shape (n_rows,)
+        Losses of the held-out rows at epoch 0.
+    baseline : float
+        Mean loss of those rows where the mean row takes their place.
+    n_iter_no_change : int
+        How many epochs may pass without a gain in score of ``tol``.
+    tol : float
+    floor_losses : Tensor of shape (n_rows,), default=None
+        Losses of the rows under the model that is kept where no epoch is accepted, which an
+        accepted epoch must undercut in the mean: ``start_losses``, but where folds of the rows have
+        starts of their own. None is no floor: a random start is left for any gain.
+
+    Attributes
+    ----------
+    scores : list of float
+        Score of each epoch, beginning with epoch 0: the share of the mean row's held-out loss that
+        is avoided.
+    best_iter : int
+        The best epoch that was accepted; 0 is the start.
+    """
+
+    def __init__(self, start_losses, baseline, n_iter_no_change, tol, floor_losses=None):
+        self.start_losses = start_losses
+        self.baseline = baseline
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.floor_losses = floor_losses
+        self.scores, self.best_iter = [self._score(start_losses)], 0
+        self._peak, self._n_stale = self.scores[0], 0
+
+    def _score(self, losses):
+        return share_avoided(losses.mean().item(), self.baseline)
+
+    def _accepts(self, losses):
+        if self.floor_losses is None:
+            return True
+        is_above = losses.mean() < self.floor_losses.mean()
+        return bool(is_above) and significant(self.start_losses - losses)
+
+    def add(self, losses):
+        """Judge one more epoch by its losses, and return whether it is the best so far."""
+        self.scores.append(self._score(losses))
+        # Patience counts from the last gain, accepted or not: a slow start is not a standstill.
+        self._n_stale += 1
+        if self.scores[-1] > self._peak + self.tol:
+            self._peak, self._n_stale = self.scores[-1], 0
+        is_best = self.scores[-1] > self.best_score and self._accepts(losses)
+        if is_best:
+            self.best_iter = len(self.scores) - 1
+        return is_best
+
+    def go_back(self):
+        """Take epoch 0 for the best."""
+        self.best_iter = 0
+
+    @property
+    def best_score(self):
+        return self.scores[self.best_iter]
+
+    @property
+    def has_ended(self):
+        """Whether as many epochs as may have passed without a gain."""
+        return self._n_stale >= self.n_iter_no_change
+
+
+def cross_fitted(nets, splits, data, max_iter, **judging):
+    """Return the course of a training that every row judges, by a net that has not seen it.
+
+    Parameters
+    ----------
+    nets : list of ReconstructionNet
+        One for each split, initialized; they are trained side by side.
+    splits : list of (ndarray, ndarray)
+        The rows to train on and to judge by, of which each row is in one.
+    data : Tensor of shape (n_rows, n_features)
+    max_iter : int
+    **judging : dict
+        What :class:`Course` is given beside losses.
+    """
+    whole = Dataset(data)
+
+    def losses():
+        of_rows = torch.empty(len(data), dtype=torch.float64)
+        for net, (_, valid) in zip(nets, splits, strict=True):
+            of_rows[valid] = net.losses(Subset(whole, valid)).cpu().double()
+        return of_rows
+
+    course = Course(losses(), nets[0].baseline(whole), **judging)
+    while len(course.scores) <= max_iter and not course.has_ended:
+        for net, (train, _) in zip(nets, splits, strict=True):
+            net.fit_loop(Subset(whole, train), epochs=1)
+        course.add(losses())
+    return course
+
+
+class Floor(Callback):
+    """Go back to the start unless the gain over it on the training rows is :func:`significant`.
+
+    It nearly always is where it is on rows that were held out, but few rows that outweigh all
+    others in the score may have been among those that were not.
+
+    Parameters
+    ----------
+    course : Course
+        What chose the number of epochs.
+    """
+
+    def __init__(self, course):
+        self.course = course
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        self.train_, _ = net.get_split_datasets(X)
+        self.start_weights_ = net.state()
+        self.start_train_losses_ = net.losses(self.train_).cpu().double()
+
+    def on_train_end(self, net, **kwargs):
+        gains = self.start_train_losses_ - net.losses(self.train_).cpu().double()
+        if not significant(gains):
+            net.load_state(self.start_weights_)
+            self.course.go_back()
+        del self.train_, self.start_weights_, self.start_train_losses_
+
+
+class EarlyStopping(Callback):
+    """End training when the held-out loss stops falling, and go back to the best epoch.
 
     Parameters
     ----------
     n_iter_no_change : int
-        How many epochs may pass without a gain in score of ``tol``.
     tol : float
+        As in :class:`Course`.
     floor : bool, default=True
-        Whether the start is left for significant gains alone; a random start is left for any.
+        Whether the start is left for significant gains alone, as in :class:`Course` and
+        :class:`Floor`.
 
     Attributes
     ----------
-    scores_ : list of float
-        Score of each epoch, beginning with epoch 0: the share of the mean row's held-out loss that
-        is avoided.
-    best_score_ : float
-        Score of the epoch whose weights are kept.
-    best_iter_ : int
-        That epoch; 0 is the start.
+    course_ : Course
     """
 
     def __init__(self, n_iter_no_change, tol, floor=True):
@@ -94,43 +217,28 @@ class EarlyStopping(Callback):
         self.floor = floor
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        self.train_, valid = net.get_split_datasets(X)
-        self.start_weights_ = net.state()
-        self.start_losses_ = net.losses(valid).cpu().double()
-        self.start_train_losses_ = net.losses(self.train_).cpu().double()
-        self.baseline_ = net.baseline(valid)
-        self.scores_ = []
-        self.peak_, self.n_stale_ = -math.inf, 0
-        self._judge(net, self.start_losses_, accept=True)
+        _, valid = net.get_split_datasets(X)
+        losses = net.losses(valid).cpu().double()
+        floor_losses = losses if self.floor else None
+        self.course_ = Course(
+            losses, net.baseline(valid), self.n_iter_no_change, self.tol, floor_losses
+        )
+        self.floor_ = Floor(self.course_)
+        self.floor_.on_train_begin(net, X)
+        self.best_weights_ = net.state()
 
     def on_epoch_end(self, net, **kwargs):
-        losses = net.valid_losses_.cpu().double()
-        self._judge(net, losses, accept=self._beats_start(self.start_losses_ - losses))
-        if self.n_stale_ >= self.n_iter_no_change:
-            net.stop_training_ = True
-
-    def _beats_start(self, gains):
-        return not self.floor or significant(gains)
-
-    def _judge(self, net, losses, accept):
-        score = share_avoided(losses.mean().item(), self.baseline_)
-        if accept and (not self.scores_ or score > self.best_score_):
-            self.best_score_, self.best_iter_ = score, len(self.scores_)
+        if self.course_.add(net.valid_losses_.cpu().double()):
             self.best_weights_ = net.state()
-        self.scores_.append(score)
-        # Patience counts from the last gain, accepted or not: a slow start is not a standstill.
-        self.n_stale_ += 1
-        if score > self.peak_ + self.tol:
-            self.peak_, self.n_stale_ = score, 0
+        if self.course_.has_ended:
+            net.stop_training_ = True
 
     def on_train_end(self, net, **kwargs):
         self.restore(net)
-        train_losses = net.losses(self.train_).cpu().double()
-        if self.best_iter_ and not self._beats_start(self.start_train_losses_ - train_losses):
-            self.best_weights_ = self.start_weights_
-            self.best_iter_, self.best_score_ = 0, self.scores_[0]
-            self.restore(net)
-        del self.train_, self.start_weights_, self.start_losses_, self.start_train_losses_
+        if self.floor:
+            self.floor_.on_train_end(net)
+            self.best_weights_ = net.state()
+        del self.floor_
 
     def restore(self, net):
         """Go back to the best epoch's weights, whatever other callbacks have loaded since."""

@@ -197,13 +197,13 @@ def test_scores_are_one_minus_the_loss_as_a_share_of_that_of_the_mean_row(X, cri
     held_out = X[:N_VALID].numpy().astype(np.float64)
     expected = [1 - error(held_out - row).mean() / error(held_out).mean() for row in [start, *rows]]
     # float32 rounding of each row's loss
-    np.testing.assert_allclose(early_stopping.scores_, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(early_stopping.course_.scores, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_held_out_rows_that_are_all_the_mean_row_score_one_exactly_if_they_are_met():
     _, early_stopping = stopped(torch.zeros(N_ROWS, 4), [1.0] * 4, [[0.5] * 4, [0.0] * 4])
-    assert early_stopping.scores_ == [0.0, 0.0, 1.0]
-    assert early_stopping.best_iter_ == 2
+    assert early_stopping.course_.scores == [0.0, 0.0, 1.0]
+    assert early_stopping.course_.best_iter == 2
 
 
 def test_the_first_score_is_the_starts_outside_training(X):
@@ -215,32 +215,34 @@ def test_the_first_score_is_the_starts_outside_training(X):
     with torch.no_grad():
         expected = 1 - nn.MSELoss()(start(held_out), held_out) / held_out.square().mean()
     # float32 rounding
-    assert early_stopping.scores_[0] == pytest.approx(expected.item(), abs=1e-6)
-    assert len(early_stopping.scores_) == 1 + 6
+    assert early_stopping.course_.scores[0] == pytest.approx(expected.item(), abs=1e-6)
+    assert len(early_stopping.course_.scores) == 1 + 6
 
 
 def test_the_best_epochs_weights_are_restored_exactly():
     net, early_stopping = with_scores([0.2, 0.75, 0.5, 0.7])
-    assert early_stopping.best_iter_ == 2
-    assert early_stopping.best_score_ == early_stopping.scores_[2] == 0.75  # dyadic: exact
+    assert early_stopping.course_.best_iter == 2
+    assert (
+        early_stopping.course_.best_score == early_stopping.course_.scores[2] == 0.75
+    )  # dyadic: exact
     assert torch.equal(net.module_.decoder.row, torch.full((4,), 0.5))
 
 
 def test_of_equally_good_epochs_the_first_is_kept():
     _, early_stopping = with_scores([0.2, 0.75, 0.5, 0.75])
-    assert early_stopping.best_iter_ == 2
+    assert early_stopping.course_.best_iter == 2
 
 
 def test_a_gain_below_tol_is_no_reason_to_go_on_but_is_kept():
     _, early_stopping = with_scores([0.5, 0.501, 0.502], tol=0.01)
-    assert early_stopping.best_iter_ == 3
+    assert early_stopping.course_.best_iter == 3
 
 
 @pytest.mark.parametrize("scores", [[-0.1, -0.5, -0.2], [0.0, 0.0]])
 def test_the_start_is_kept_where_no_epoch_is_better(scores):
     net, early_stopping = with_scores(scores)
-    assert early_stopping.best_iter_ == 0
-    assert early_stopping.best_score_ == 0
+    assert early_stopping.course_.best_iter == 0
+    assert early_stopping.course_.best_score == 0
     assert torch.equal(net.module_.decoder.row, torch.zeros(4))
 
 
@@ -258,8 +260,8 @@ def towards_the_lucky_mean(*shares):
 def test_the_start_is_kept_where_gains_are_not_significant(lucky):
     rows = towards_the_lucky_mean(0.5, 1.0, 0.1)
     net, early_stopping = stopped(lucky, [0.0] * 4, rows)
-    assert min(early_stopping.scores_[1:]) > early_stopping.scores_[0]
-    assert early_stopping.best_iter_ == 0
+    assert min(early_stopping.course_.scores[1:]) > early_stopping.course_.scores[0]
+    assert early_stopping.course_.best_iter == 0
     assert not net.module_.decoder.row.any()
 
 
@@ -270,7 +272,7 @@ def test_the_start_is_a_floor_unless_told():
 def test_a_start_that_is_no_floor_is_left_for_any_gain(lucky):
     rows = towards_the_lucky_mean(0.5, 1.0, 0.1)
     net, early_stopping = stopped(lucky, [0.0] * 4, rows, floor=False)
-    assert early_stopping.best_iter_ == 2
+    assert early_stopping.course_.best_iter == 2
     assert torch.equal(net.module_.decoder.row, torch.tensor(rows[1]))
 
 
@@ -288,8 +290,8 @@ def test_the_best_significant_epoch_is_kept(X, seed):
     best = min(candidates, key=lambda i: losses[i].mean())
     if best and p_value((all_losses[0] - all_losses[best])[N_VALID:]) >= 0.05:
         best = 0
-    assert early_stopping.best_iter_ == best
-    assert early_stopping.best_score_ == early_stopping.scores_[best]
+    assert early_stopping.course_.best_iter == best
+    assert early_stopping.course_.best_score == early_stopping.course_.scores[best]
     assert torch.equal(net.module_.decoder.row, torch.tensor([start, *rows][best]))
 
 
@@ -300,10 +302,10 @@ def test_the_start_is_kept_if_few_training_rows_pay_for_the_gain(n_far):
     X = torch.ones(N_ROWS, 4)
     X[N_ROWS - n_far :] = -100.0
     net, early_stopping = stopped(X, [0.0] * 4, [[1.0] * 4])
-    assert early_stopping.scores_ == [0.0, 1.0]
+    assert early_stopping.course_.scores == [0.0, 1.0]
     kept = 0 if n_far else 1
-    assert early_stopping.best_iter_ == kept
-    assert early_stopping.best_score_ == early_stopping.scores_[kept]
+    assert early_stopping.course_.best_iter == kept
+    assert early_stopping.course_.best_score == early_stopping.course_.scores[kept]
     assert torch.equal(net.module_.decoder.row, torch.full((4,), float(kept)))
 
 
@@ -325,7 +327,7 @@ def test_scores_are_means_in_float64(X):
     # the losses of rows are float32, and their sum in float64 is free of rounding
     baseline = SquaredError()(torch.zeros(N_VALID, 4), X[:N_VALID]).double().mean().item()
     expected = [1 - losses.double().mean().item() / baseline for losses in seen]
-    np.testing.assert_allclose(early_stopping.scores_, expected, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(early_stopping.course_.scores, expected, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +344,7 @@ def test_scores_are_means_in_float64(X):
 def test_training_ends_after_so_many_epochs_without_a_gain(scores, n_iter_no_change, n_epochs):
     net, early_stopping = with_scores(scores, n_iter_no_change=n_iter_no_change)
     assert len(net.history) == n_epochs
-    assert len(early_stopping.scores_) == 1 + n_epochs
+    assert len(early_stopping.course_.scores) == 1 + n_epochs
 
 
 @pytest.mark.parametrize(("n_iter_no_change", "n_epochs"), [(2, 3), (3, 7)])
@@ -356,7 +358,7 @@ def test_patience_counts_from_the_last_gain_of_tol(n_iter_no_change, n_epochs):
 def test_a_gain_that_is_not_significant_yet_keeps_training_going(lucky):
     rows = towards_the_lucky_mean(0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0)
     net, early_stopping = stopped(lucky, [0.0] * 4, rows, n_iter_no_change=2)
-    assert early_stopping.best_iter_ == 0
+    assert early_stopping.course_.best_iter == 0
     assert len(net.history) == 7
 
 
@@ -364,7 +366,7 @@ def test_a_gain_that_is_not_significant_yet_keeps_training_going(lucky):
 def test_an_epoch_without_a_finite_held_out_loss_is_never_kept(X, value):
     rows = [[0.5] * 4, [value] * 4, [value] * 4, [value] * 4]
     net, early_stopping = stopped(torch.ones(N_ROWS, 4), [0.0] * 4, rows, n_iter_no_change=2)
-    assert early_stopping.best_iter_ == 1
+    assert early_stopping.course_.best_iter == 1
     assert len(net.history) == 3
     assert torch.equal(net.module_.decoder.row, torch.full((4,), 0.5))
 
@@ -373,7 +375,7 @@ def test_restoring_the_best_epoch_is_training_that_many_epochs(X):
     early_stopping = EarlyStopping(5, 0.0)
     X = X @ torch.tensor(np.random.RandomState(1).normal(size=(4, 4))).float()
     net = fitted(X, callbacks=[early_stopping], max_epochs=100, lr=0.2)
-    best = early_stopping.best_iter_
+    best = early_stopping.course_.best_iter
     assert 0 < best < len(net.history) < 100
     assert_same_weights(net.module_, fitted(X, max_epochs=best, lr=0.2).module_.state_dict())
 
@@ -601,8 +603,8 @@ def test_of_a_guard_and_early_stopping_the_best_epoch_remains(X):
     callbacks = [spoiler, healer, DivergenceGuard(), early_stopping]
     parameters = {"criterion": SpoilableSquaredError, "max_epochs": 60, "lr": 0.01}
     net = fitted(X, callbacks=callbacks, **parameters)
-    assert 0 < early_stopping.best_iter_ < len(net.history) == 40
-    expected = fitted(X, **{**parameters, "max_epochs": early_stopping.best_iter_})
+    assert 0 < early_stopping.course_.best_iter < len(net.history) == 40
+    expected = fitted(X, **{**parameters, "max_epochs": early_stopping.course_.best_iter})
     assert_same_weights(net.module_, expected.module_.state_dict())
 
 
