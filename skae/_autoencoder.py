@@ -2,16 +2,20 @@
 
 import contextlib
 import copy
+import functools
 import itertools
 import math
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
+import pandas as pd
+import scipy.sparse
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, ShuffleSplit
-from sklearn.utils import check_array, check_random_state, gen_batches
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.callbacks import Callback
 from skorch.dataset import Dataset, ValidSplit
@@ -20,7 +24,15 @@ from torch.optim import Optimizer
 
 from skae import corruptions
 from skae._axes import CodeMoments, axes_of, ordered_axes, principal_axes, turned, unturned
-from skae._batches import MappedRows, TensorBatches, TimedBatches, is_mapped
+from skae._batches import (
+    InputRows,
+    RowsOnDemand,
+    TensorBatches,
+    TimedBatches,
+    chunk_rows,
+    chunks_of,
+    is_mapped,
+)
 from skae._callbacks import (
     DivergenceGuard,
     EarlyStopping,
@@ -31,27 +43,53 @@ from skae._callbacks import (
 )
 from skae._compat import Interval, StrOptions, fit_context
 from skae._density import code_density, density_rows, draw
-from skae._frames import like, no_rows_of
+from skae._frames import (
+    categories_of,
+    check_names,
+    encoded,
+    filled,
+    frame_of,
+    is_frame,
+    is_pandas,
+    is_plain,
+    like,
+    n_missing,
+    no_rows_of,
+)
 from skae._initialization import (
     INITS,
     adding_nothing,
+    category_shares,
+    category_vectors,
     checked_output,
+    chunked_components,
+    column_units,
+    completed_components,
     data_units,
     deviations_along,
     linear_paths,
     log_variances,
-    mapped_components,
+    observed_rows,
     own_network,
     perceptron,
     principal_components,
     set_to_pca,
     with_linear_skip,
 )
+from skae._mixed import (
+    Layout,
+    MixedInput,
+    MixedLoss,
+    MixedOutput,
+    ObservedLoss,
+    OnNumbers,
+    in_rows,
+)
 from skae._net import ReconstructionNet
 from skae._threads import one_thread, restored_threads
 from skae._torch import inference_dtype, resolve_device, seeded
-from skae.losses import AbsoluteError, BinaryCrossEntropy, Huber, Loss, SquaredError
-from skae.modules import ACTIVATIONS, Autoencoder, Logistic, Variational
+from skae.losses import AbsoluteError, BinaryCrossEntropy, EntrywiseLoss, Huber, Loss, SquaredError
+from skae.modules import ACTIVATIONS, Autoencoder, Filled, Logistic, Variational
 from skae.penalties import KL, L1, L2, PIECES, ActivityL1, Contractive, Penalty
 
 # Nesterov's momentum as in scikit-learn's networks.
@@ -69,9 +107,6 @@ _PENALTIES = {
     "contractive": Contractive,
     "kl": KL,
 }
-
-# How many rows are mapped at a time: enough to fill the cores, few enough to stay in cache.
-_CHUNK_ROWS = 4096
 
 # Values of a mapped file that are read as a whole: as float32 they take 64 MB.
 _MAX_READ = 2**24
@@ -504,13 +539,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             if origin is not None and origin is not self:
                 _check_fitted_start(origin)
                 validate_data(origin, X, reset=False, skip_check_array=True)  # names, and how many
-            rows = validate_data(
-                self,
-                X,
-                reset=origin is not self,
-                dtype=[np.float64, np.float32],
-                ensure_min_samples=2,
-            )
+            rows = self._learned_rows(X, origin)
             self._fit(rows, origin)
             self._no_rows = no_rows_of(X)
         return self
@@ -528,30 +557,33 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             Codes, in the units of the data; float32 if X is, float64 otherwise.
         """
         X = self._validated(X)
-        encoder = self._module(X.dtype).encoder
-        return self._map(lambda rows: encoder(self._to_units(rows)) * self.code_scale_, X)
+        encode = self._module(X.dtype).encode
+        return self._map(lambda rows: encode(self._to_units(rows)) * self.code_scale_, X)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X, as_frame=False):
         """Decode codes.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_components_)
             Codes.
+        as_frame : bool, default=False
+            Whether to return a DataFrame also where all columns are numbers.
 
         Returns
         -------
-        X_original : ndarray of shape (n_samples, n_features)
-            Rows; float32 if X is, float64 otherwise.
+        X_original : ndarray or DataFrame of shape (n_samples, n_features)
+            Rows; float32 if X is, float64 otherwise. Where columns are categories it is a table like
+            that of `fit`: of its library, columns and dtypes.
         """
         check_is_fitted(self)
-        X = check_array(X, dtype=[np.float64, np.float32], input_name="X")
-        if X.shape[1] != self.n_components_:
+        codes = check_array(X, dtype=[np.float64, np.float32], input_name="X")
+        if codes.shape[1] != self.n_components_:
             raise ValueError(
                 f"X must have as many columns as the code, n_components_={self.n_components_},"
-                f" got {X.shape[1]}; pass what transform returned."
+                f" got {codes.shape[1]}; pass what transform returned."
             )
-        return self._decoded(X)
+        return self._table(self._decoded(codes), X, as_frame)
 
     def reconstruct(self, X):
         """Encode rows and decode them again: ``inverse_transform(transform(X))`` in one pass.
@@ -562,11 +594,28 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Returns
         -------
-        X_hat : ndarray of shape (n_samples, n_features)
+        X_hat : ndarray or DataFrame of shape (n_samples, n_features)
+            Complete, whatever is missing in X; as `inverse_transform` returns it.
         """
-        X = self._validated(X)
-        module = self._module(X.dtype)
-        return self._map(lambda rows: self._from_units(module(self._to_units(rows))), X)
+        return self._table(self._reconstructed(self._validated(X)), X)
+
+    def impute(self, X):
+        """Fill the missing entries with their reconstruction, and leave all others as they are.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            NaN, pandas' ``NA`` or polars' null where entries are missing.
+
+        Returns
+        -------
+        X_filled : ndarray or DataFrame of shape (n_samples, n_features)
+            A copy of X, of its type and dtypes.
+        """
+        rows = self._validated(X, accept_sparse=False)
+        table = X if is_frame(X) or isinstance(X, np.ndarray) else rows
+        values = self._reconstructed(rows)
+        return filled(table, values, np.isnan(rows), self._known_categories)
 
     def score_samples(self, X):
         """Return how well each row is reconstructed, minus the distance ‖x − x̂‖₂.
@@ -579,8 +628,18 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         -------
         scores : ndarray of shape (n_samples,)
             In the units of the data; higher is better, and rows unlike the training data are low.
+            As in :func:`~sklearn.metrics.pairwise.nan_euclidean_distances` the square of the
+            distance is that of the observed entries, times all by observed. Where columns are
+            categories, the square is the sum over columns of the loss as a share of the training
+            rows' baseline, see `score_features`.
         """
-        return -self.scale_ * np.sqrt(self._squares(self._validated(X))[:, 0])
+        X = self._validated(X)
+        judged = self._judged(X.dtype)
+        units = self._judge.units * (1.0 if self._layout.categorical else self.scale_**2)
+        units = self._tensor(units.astype(X.dtype))
+        losses = self._map(lambda rows: judged(rows)[0] @ units, X)
+        n_observed = X.shape[1] - n_missing(X)
+        return -np.sqrt(losses * (X.shape[1] / n_observed.clip(1)))
 
     def score(self, X, y=None):
         """Return R², the share of variance around ``mean_`` that reconstructions keep.
@@ -594,10 +653,59 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         score : float
-            1 − Σ‖x − x̂‖² / Σ‖x − mean_‖²: 1 is perfect, 0 is the mean row. Of a linear model on its
-            training rows it is PCA's cumulative explained variance ratio.
+            1 − Σ‖x − x̂‖² / Σ‖x − mean_‖² over the entries that are not missing: 1 is perfect, 0 is
+            the mean row. Of a linear model on its training rows it is PCA's cumulative explained
+            variance ratio. Where columns are categories there is no common unit, and it is the mean
+            of `score_features`.
         """
-        return _r2(*self._squares(self._validated(X)).sum(axis=0, dtype=np.float64))
+        losses, baselines, n_observed = self._feature_losses(self._validated(X))
+        if not self._layout.categorical:
+            return _r2(losses.sum(), baselines.sum())
+        # what was constant in fit has no unit
+        counts = (n_observed > 0) & (self._judge.baselines > 0)
+        return float(np.mean([_r2(*both) for both in zip(losses[counts], baselines[counts], strict=True)]))
+
+    def score_features(self, X):
+        """Return how well each feature is reconstructed: R², or the share of the entropy explained.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        scores : pandas.Series of shape (n_features,)
+            Of a feature of numbers 1 − Σ(x − x̂)² / Σ(x − mean_)². Of one of categories it is 1 minus
+            the cross-entropy of the decoded probabilities as a share of that of the training
+            frequencies (D. McFadden's R², 1974). Missing entries are left out; NaN where all are.
+        """
+        sums = zip(*self._feature_losses(self._validated(X)), strict=True)
+        scores = [_r2(loss, baseline) if n else np.nan for loss, baseline, n in sums]
+        return pd.Series(scores, index=self._names())
+
+    def reconstruction_errors(self, X):
+        """Return how badly each entry is reconstructed, to find the odd ones.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        errors : pandas.DataFrame of shape (n_samples, n_features)
+            The loss of each entry (squared error, or minus the logarithm of the probability of the
+            category) as a share of the mean baseline loss of its feature on the training rows
+            (variance, or entropy), so that features can be compared: the mean of a column is 1
+            minus its `score_features` on those. NaN where an entry is missing. The index is that of X.
+        """
+        rows = self._validated(X, accept_sparse=False)
+        judged = self._judged(rows.dtype)
+        losses = self._map(lambda some: judged(some)[0], rows)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            errors = losses / self._judge.baselines
+        errors[losses == 0] = 0.0  # also where the feature was constant
+        errors[np.isnan(rows)] = np.nan
+        return pd.DataFrame(errors, columns=self._names(), index=X.index if is_pandas(X) else None)
 
     def sample(self, n_samples=1, random_state=None):
         """Return new rows: codes drawn from ``density_``, decoded.
@@ -626,22 +734,86 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if not isinstance(n_samples, Integral) or n_samples < 1:
             raise ValueError(f"n_samples must be an integer of at least 1, got {n_samples!r}.")
         codes = draw(self.density_, n_samples, random_state) * self.code_scale_
-        return like(self._no_rows, self._decoded(codes))
+        return like(self._no_rows, self._decoded(codes), self._known_categories)
 
     # --------------------------------------------------------------------- from array to array
 
-    def _validated(self, X):
+    def _validated(self, X, **options):
         check_is_fitted(self)
-        return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        rows, _ = self._rows(X, self.categories_, reset=False, **options)
+        _warn_of_nothing(_n_empty(rows), [])
+        return rows
+
+    def _learned_rows(self, X, origin):
+        """Validate what `fit` is given, learn its categories, and return it as floats."""
+        if is_frame(X):
+            check_names(X)
+        known = None if origin is None else origin.categories_
+        rows, self.categories_ = self._rows(X, known, reset=origin is not self, ensure_min_samples=2)
+        self._layout = Layout([0 if some is None else len(some) for some in self.categories_])
+        names = np.array(self._names(), dtype=object)
+        _warn_of_nothing(_n_empty(rows), names[observed_rows(rows) == 0].tolist())
+        return rows
+
+    def _rows(self, X, categories, reset, **options):
+        """Return validated rows as floats, with codes for categories and NaN for missing entries.
+
+        Categories that are None are learned; they are returned beside the rows.
+        """
+        options = {
+            "dtype": [np.float64, np.float32],
+            "accept_sparse": "csr",
+            "ensure_all_finite": "allow-nan",
+            **options,
+        }
+        validated = validate_data(
+            self, X, reset=reset, **({"skip_check_array": True} if is_frame(X) else options)
+        )
+        if categories is None:
+            categories = categories_of(validated, self.categorical_features)
+        if all(some is None for some in categories) and is_plain(validated):
+            if is_frame(X):
+                validated = check_array(X, estimator=self, input_name="X", **options)
+            return validated, categories
+        rows, unknown = encoded(validated, categories)
+        if unknown:
+            warnings.warn(
+                f"Categories that fit has not seen, in columns {unknown}, are treated as missing.",
+                UserWarning,
+                stacklevel=4,
+            )
+        return check_array(rows, estimator=self, input_name="X", **options), categories
+
+    @property
+    def _known_categories(self):
+        """Return what codes stand for, or None if all columns are numbers."""
+        return self.categories_ if self._layout.categorical else None
+
+    def _names(self):
+        if hasattr(self, "feature_names_in_"):
+            return self.feature_names_in_
+        return [f"x{j}" for j in range(self.n_features_in_)]
+
+    def _table(self, values, X, as_frame=False):
+        """Return decoded rows in the form in which users get them."""
+        template = self._no_rows if self._layout.categorical else None
+        if as_frame:
+            template = frame_of(self._no_rows, self._names())
+        index = X.index if is_pandas(X) else None
+        return like(template, values, self._known_categories, index)
+
+    def _reconstructed(self, X):
+        module = self._module(X.dtype)
+        return self._map(lambda rows: self._from_units(module(self._to_units(rows))), X)
 
     def _map(self, function, X):
         """Apply a function of some rows, giving a tensor, to all of them."""
         mapped = None
         with torch.inference_mode():
-            for rows in gen_batches(len(X), _CHUNK_ROWS):
+            for rows in chunks_of(X):
                 values = function(X[rows])
                 if mapped is None:
-                    mapped = np.empty((len(X), *values.shape[1:]), X.dtype)
+                    mapped = np.empty((X.shape[0], *values.shape[1:]), X.dtype)
                 mapped[rows] = values.cpu().numpy()
         return mapped
 
@@ -659,33 +831,57 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _tensor(self, rows, device=None):
         device = self.device_ if device is None else device
+        if scipy.sparse.issparse(rows):
+            rows = rows.toarray()
         rows = np.ascontiguousarray(rows)  # torch knows no negative strides
         # a copy, always: rows are the caller's, and may be read-only
         return torch.tensor(rows, dtype=inference_dtype(rows.dtype, device), device=device)
 
     def _to_units(self, rows, device=None):
         mean = self._tensor(self.mean_.astype(rows.dtype), device)
-        units = self._tensor(rows, device).sub_(mean).div_(self.scale_)
+        scale = self.scale_
+        if isinstance(scale, np.ndarray):
+            scale = self._tensor(scale.astype(rows.dtype), device)
+        units = self._tensor(rows, device).sub_(mean).div_(scale)
         # Beyond any data, and small enough that no sum of squares is infinite in float32: finite
         # rows have finite codes.
         return units.clamp_(-1e15, 1e15)
 
-    def _from_units(self, units):
-        mean = torch.as_tensor(self.mean_, dtype=units.dtype, device=units.device)
-        rows = units.mul(self.scale_).add_(mean)
+    def _from_units(self, outputs):
+        """Return rows of what the networks give."""
+        units = in_rows(outputs, self._layout) if self._layout.categorical else outputs
+        mean, scale = (
+            torch.as_tensor(some, dtype=units.dtype, device=units.device)
+            for some in (self.mean_, self.scale_)
+        )
+        rows = units.mul(scale).add_(mean)
         if isinstance(self.net_.module_.output, Logistic):
             rows.clamp_(0, 1)  # which units and back may have left by a rounding
         return rows
 
-    def _squares(self, X):
-        """Return ‖x − x̂‖² and ‖x − mean_‖² of each row, in units of ``scale_`` squared."""
-        module = self._module(X.dtype)
+    def _judged(self, dtype):
+        """Return a function of rows that gives the loss of each entry and that of its baseline.
 
-        def squares(rows):
+        Both are zero where the entry is missing.
+        """
+        module = self._module(dtype)
+        judge = copy.deepcopy(self._judge).to(self.device_, inference_dtype(dtype, self.device_))
+
+        def judged(rows):
             rows = self._to_units(rows)
-            return torch.stack([_row_squares(module(rows) - rows), _row_squares(rows)], dim=1)
+            return judge.entries(module(rows), rows), judge.entries(judge.mean_output(rows), rows)
 
-        return self._map(squares, X)
+        return judged
+
+    def _feature_losses(self, X):
+        """Return sums over rows, for each feature: its losses, those of its baseline, and how many
+        entries they are of."""
+        judged = self._judged(X.dtype)
+        sums = np.zeros((2, self.n_features_in_))
+        with torch.inference_mode():
+            for rows in chunks_of(X):
+                sums += [some.cpu().sum(dim=0, dtype=torch.float64) for some in judged(X[rows])]
+        return (*sums, observed_rows(X))
 
     # --------------------------------------------------------------------------------- fitting
 
@@ -712,14 +908,16 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             torch.enable_grad(),
         ):
             if origin is None:
-                self.mean_, self.scale_ = data_units(X)
+                self.mean_, self.scale_ = self._units(X)
                 n_components = self.n_components
             else:
                 self.mean_, self.scale_ = origin.mean_, origin.scale_
                 n_components = origin.n_components_
             data = self._training_data(X, device)
-            components = self._components(X, data, min(n_components, *X.shape), random_state)
+            inputs = self._training_inputs(X, data, origin)
+            components = self._components(X, inputs, n_components, random_state)
             self.n_components_ = len(components) if n_components < 1 else n_components
+            self._judge = self._weighed(SquaredError(), data)
             self._fitted_structure = (
                 self._structure() if origin is None else origin._fitted_structure
             )
@@ -738,9 +936,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Return whether a training step is too small to gain by a second thread."""
         if self.encoder is not None or self.decoder is not None:
             return False  # a convolution's work is not told by its weights
-        n_samples, n_features = X.shape
-        k = self.n_components if self.n_components >= 1 else min(X.shape)
-        widths = [n_features, *self._hidden_widths(), k]
+        n_samples, n_inputs = X.shape[0], self._layout.n_inputs
+        k = self.n_components if self.n_components >= 1 else min(n_samples, n_inputs)
+        widths = [n_inputs, *self._hidden_widths(), k]
         n_weights = 2 * sum(n_in * n_out for n_in, n_out in itertools.pairwise(widths))
         batch_size = min(self._batch_size(n_samples), n_samples)
         # a product and a sum per weight and row, in the forward pass and twice in the backward one
@@ -797,7 +995,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             and self.n_components_ <= n_samples - math.ceil(n_samples / _N_FOLDS)
             and origin is None
             and not self.callbacks
-            and not isinstance(data, MappedRows)
+            and not isinstance(data, RowsOnDemand)
         )
 
     def _cross_fitted(self, X, data, module, start, seed):
@@ -834,7 +1032,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         net = self._make_net(module, data, max_iter, callbacks, split)
         with left_as_they_are(self.callbacks or []):
             # the target is the input; this one is for callbacks of skorch's that ask for one
-            net.fit(data, None if isinstance(data, MappedRows) else data)
+            net.fit(data, None if isinstance(data, RowsOnDemand) else data)
             net.callbacks_ = [(name, copy.copy(callback)) for name, callback in net.callbacks_]
         return net
 
@@ -906,6 +1104,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _check_objective(self, module, rows):
         """Try a loss, corruption or penalty of one's own on some rows."""
+        rows = rows.nan_to_num()
         if callable(self.loss):
             x_hat = torch.zeros_like(rows).requires_grad_()
             losses = checked_output("loss", self.loss, (x_hat, rows), (len(rows),))
@@ -915,7 +1114,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             checked_output("corruption", self.corruption, inputs, tuple(rows.shape))
         penalty = self._active_penalty()
         if isinstance(self.penalty, Penalty) and penalty is not None:
-            pieces = module.cpu().eval().encoded(rows.clone().requires_grad_())
+            module.cpu().eval()
+            pieces = module.encoded(module.input(rows).detach().requires_grad_())
             pieces["weights"] = module.penalized_weights()
             if not pieces["weights"] and not penalty.on_rows:
                 return  # networks without matrices: there is nothing to penalise
@@ -944,18 +1144,22 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Refuse data that parameters do not fit."""
         if origin is not None:
             self._check_origin(origin)
-        largest = min(X.shape)
+        largest = min(X.shape[0], self._layout.n_inputs)
+        inputs = "n_inputs, categories counted" if self._layout.categorical else "n_features"
         if self.init == "pca" and origin is None and self.n_components > largest:
             raise ValueError(
-                f"n_components must be at most min(n_samples, n_features)={largest} with"
+                f"n_components must be at most min(n_samples, {inputs})={largest} with"
                 f" init='pca', got {self.n_components}; set linear_skip=False and init='random'"
                 " for a code wider than that."
             )
-        if self.loss == "binary_cross_entropy" and not (X.min() >= 0 and X.max() <= 1):
-            raise ValueError(
-                "X must lie in [0, 1] with loss='binary_cross_entropy', got values from"
-                f" {X.min():.3g} to {X.max():.3g}; put a MinMaxScaler(clip=True) in front."
-            )
+        if self.loss == "binary_cross_entropy":
+            values = X.data if scipy.sparse.issparse(X) else X
+            low, high = np.nanmin(values, initial=0.0), np.nanmax(values, initial=0.0)
+            if low < 0 or high > 1:
+                raise ValueError(
+                    "X must lie in [0, 1] with loss='binary_cross_entropy', got values from"
+                    f" {low:.3g} to {high:.3g}; put a MinMaxScaler(clip=True) in front."
+                )
 
     def _check_origin(self, origin):
         """Refuse parameters that do not fit the networks from which training goes on."""
@@ -1019,50 +1223,87 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             )
         return widths
 
+    def _units(self, X):
+        """Return the mean row, and the scale of all numbers or, beside categories, of each column."""
+        if self._layout.categorical:
+            return column_units(X, self._layout.numbers)
+        return data_units(X)
+
     def _training_data(self, X, device):
         """Return the rows as the networks see them: one float32 tensor on the device.
 
-        Those of a large mapped file are left there, and brought to units whenever they are read.
+        Those of a large mapped file are left there, and sparse ones sparse; they are brought to
+        units whenever they are read.
         """
-        if X.size > _MAX_READ and is_mapped(X):
-            return MappedRows(X, lambda rows: self._to_units(rows, device).float(), device)
+        if scipy.sparse.issparse(X) or (X.size > _MAX_READ and is_mapped(X)):
+            return RowsOnDemand(X, lambda rows: self._to_units(rows, device).float(), device)
         data = torch.empty(X.shape, dtype=torch.float32, device=device)
-        for rows in gen_batches(len(X), _CHUNK_ROWS):
+        for rows in chunks_of(X):
             data[rows] = self._to_units(X[rows], device)
         return data
 
-    def _components(self, X, data, n_components, random_state):
-        """Return the principal components of the rows."""
-        n_samples, n_features = X.shape
-        if isinstance(data, MappedRows) and n_samples > n_features:
-            return mapped_components(data, n_components, random_state)
-        return principal_components(X, self.mean_, self.scale_, n_components, random_state)
+    def _training_inputs(self, X, data, origin):
+        """Return the rows as inputs, by a module that is made for them or that of an earlier fit."""
+        layout = self._layout
+        self._shares = category_shares(X, layout) if origin is None else origin._shares
+        if origin is not None:
+            module = copy.deepcopy(origin.net_.module_.input)
+        elif layout.categorical:
+            chunks = functools.partial(data.split, chunk_rows(layout.n_inputs))
+            vectors = category_vectors(layout, self._shares, chunks)
+            module = MixedInput(layout, self._shares, vectors)
+        else:
+            module = Filled()
+        observed = torch.from_numpy(observed_rows(X) / X.shape[0])
+        return InputRows(data, module.to(data.device), observed[layout.features])
 
-    def _start(self, data, components, origin, dtype):
+    def _components(self, X, inputs, n_components, random_state):
+        """Return the principal components of the rows.
+
+        Beside categories they are those of factor analysis of mixed data.
+        """
+        n_samples, n_inputs = len(inputs), self._layout.n_inputs
+        is_whole = inputs.observed.min() == 1
+        n_components = min(n_components, n_samples, n_inputs)
+        if is_whole and not self._layout.categorical and not is_mapped(X):
+            return principal_components(X, self.mean_, self.scale_, n_components, random_state)
+        if is_whole and n_samples > n_inputs:
+            return chunked_components(inputs.chunks(), n_components, random_state)
+        some = self._some_rows(n_samples, n_inputs, random_state)
+        rows = inputs.data[some]
+        missing = rows.isnan().cpu().numpy()[:, self._layout.features]
+        values = inputs.input(rows).detach().cpu().double().numpy()
+        return completed_components(values, missing, n_components, random_state)
+
+    def _start(self, inputs, components, origin, dtype):
         """Return the networks as they are before training on data that came in some dtype."""
         if origin is not None:
             module = unturned(copy.deepcopy(origin.net_.module_))
-            self._check_objective(module, data[:3].cpu())
+            self._check_objective(module, inputs.data[:3].cpu())
             return module
-        encoder, decoder = self._networks(data, dtype)
+        n_inputs = self._layout.n_inputs
+        encoder, decoder = self._networks(inputs, dtype)
         log_variance = torch.zeros(self.n_components_)
         if self.linear_skip:
             to_code, to_row = linear_paths(
-                self.n_features_in_, self.n_components_, self.init, self.tied_weights
+                n_inputs, self.n_components_, self.init, self.tied_weights
             )
             if self.init == "pca":
                 deviations = np.ones(self.n_components_)
                 if self._is_variational():
-                    deviations = deviations_along(components, data)
-                    log_variance = log_variances(deviations, self.n_features_in_, self.alpha)
+                    deviations = deviations_along(components, inputs)
+                    log_variance = log_variances(deviations, n_inputs, self.alpha)
                 set_to_pca(to_code, to_row, components, deviations)
                 encoder = adding_nothing(encoder, self.tied_weights)
                 decoder = adding_nothing(decoder, self.tied_weights)
             n_more = self._n_codes() - self.n_components_
-            encoder, decoder = with_linear_skip(encoder, decoder, to_code, to_row, data, n_more)
-        module = Autoencoder(self._ended(encoder, log_variance), decoder, self._output())
+            encoder, decoder = with_linear_skip(encoder, decoder, to_code, to_row, inputs, n_more)
+        input = copy.deepcopy(inputs.input)
+        module = Autoencoder(
+            self._ended(encoder, log_variance), decoder, self._output(input), input
+        )
         module.to("cpu", torch.float32)  # whatever torch's default is
-        self._check_objective(module, data[:3].cpu())
+        self._check_objective(module, inputs.data[:3].cpu())
         return module
 
     def _n_codes(self):
@@ -1074,30 +1315,30 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         is_shared = self.encoder is not None or self.alpha > 0
         return self.n_components_ * (1 + bool(penalty and penalty.variational and is_shared))
 
-    def _networks(self, data, dtype):
+    def _networks(self, inputs, dtype):
         """Return the encoder and decoder, or their branches where there is a linear skip."""
-        widths = [self.n_features_in_, *self._hidden_widths(), self.n_components_]
-        n_features, n_components, n_codes = widths[0], widths[-1], self._n_codes()
+        widths = [self._layout.n_inputs, *self._hidden_widths(), self.n_components_]
+        n_inputs, n_components, n_codes = widths[0], widths[-1], self._n_codes()
         kind = self.activation, self.dropout, self.init
         if self.encoder is None:
             encoder = perceptron([*widths[:-1], n_codes], *kind)
         else:
-            encoder = own_network(self.encoder, n_features, n_codes)
+            encoder = own_network(self.encoder, n_inputs, n_codes)
         if self.decoder is None:
             decoder = perceptron(widths[::-1], *kind, encoder if self.tied_weights else None)
         else:
-            decoder = own_network(self.decoder, n_components, n_features)
+            decoder = own_network(self.decoder, n_components, n_inputs)
         role = "encoder"
         if n_codes > n_components:
             role = "with a variational penalty (means beside logarithms of variances), encoder"
-        rows = data[:2].cpu()
-        for precision in dict.fromkeys((torch.float32, inference_dtype(dtype, data.device))):
+        rows = inputs[:2].cpu()
+        for precision in dict.fromkeys((torch.float32, inference_dtype(dtype, inputs.device))):
             rows = rows.to(precision)
             with torch.no_grad():
                 one, other = (copy.deepcopy(n).to(precision).eval() for n in (encoder, decoder))
                 codes = checked_output(role, one, (rows,), (len(rows), n_codes))
                 codes = codes[:, :n_components].clone()
-                checked_output("decoder", other, (codes,), (len(rows), n_features))
+                checked_output("decoder", other, (codes,), (len(rows), n_inputs))
         return encoder, decoder
 
     def _ended(self, encoder, log_variance):
@@ -1108,12 +1349,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         code_layer = None if penalty is None else penalty.code_layer(self.n_components_)
         return encoder if code_layer is None else nn.Sequential(encoder, code_layer)
 
-    def _output(self):
+    def _output(self, input):
+        if self._layout.categorical:
+            return MixedOutput(self._layout, self._shares, input)
         if self.output_activation == "identity":
             return None
         return Logistic(torch.tensor(self.mean_, dtype=torch.float32), self.scale_)
 
-    def _criterion(self):
+    def _named_loss(self):
         if self.loss == "binary_cross_entropy":
             return BinaryCrossEntropy(torch.tensor(self.mean_, dtype=torch.float32), self.scale_)
         if isinstance(self.loss, str):
@@ -1121,12 +1364,28 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         loss = copy.deepcopy(self.loss)  # a module may have weights, which a fit trains
         return loss if isinstance(loss, Loss) else Loss(loss)
 
+    def _weighed(self, loss, data):
+        """Return a loss of the entries that are there, whose mean over the rows is L."""
+        rows = data.split(chunk_rows(self.n_features_in_))
+        return MixedLoss(loss.to(data.device), self._layout, self._shares).to(data.device).weigh(rows)
+
+    def _criterion(self, inputs):
+        loss, is_whole = self._named_loss(), inputs.observed.min() == 1
+        if is_whole and not self._layout.categorical:
+            return loss
+        if isinstance(loss, EntrywiseLoss):
+            return self._weighed(loss, inputs.data)
+        return ObservedLoss(loss, inputs.observed.mean().item())
+
     def _corruption(self):
         """Return what corrupts rows, or None where it has no strength."""
         if not self.corruption_level:
             return None
         is_named = isinstance(self.corruption, str)
-        return getattr(corruptions, self.corruption) if is_named else self.corruption
+        corruption = getattr(corruptions, self.corruption) if is_named else self.corruption
+        if corruption is corruptions.gaussian and self._layout.categorical:
+            return OnNumbers(corruption, self._layout)
+        return corruption
 
     def _make_net(self, module, data, max_iter, callbacks=(), split=None):
         optimizer, options = _OPTIMIZERS.get(self.optimizer, (self.optimizer, {}))
@@ -1142,7 +1401,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             max_epochs=max_iter,
             batch_size=self._batch_size(len(data) - n_valid),
             iterator_train__shuffle=True,
-            iterator_valid__batch_size=_CHUNK_ROWS,
+            iterator_valid__batch_size=chunk_rows(self.n_features_in_),
             train_split=split,
             callbacks=[*callbacks, *(self.callbacks or [])],
             penalty=self._active_penalty(),

@@ -118,12 +118,13 @@ def turned(module, axes, mean):
         nn.Sequential(module.encoder, to_axes),
         nn.Sequential(from_axes, module.decoder),
         module.output,
+        module.input,
     )
 
 
 def unturned(module):
     """Return the autoencoder that :func:`turned` was given."""
-    return Autoencoder(module.encoder[0], module.decoder[1], module.output)
+    return Autoencoder(module.encoder[0], module.decoder[1], module.output, module.input)
 
 
 def axes_of(module):

@@ -1,5 +1,6 @@
 """Rows as the networks see them, and mini-batches of them."""
 
+import copy
 import mmap
 
 import torch
@@ -8,15 +9,31 @@ from torch.utils.data import Subset
 from skae._threads import ThreadTrials
 
 
-class MappedRows:
-    """Rows of a file that is larger than the memory, brought to the networks' units when read.
+# How many values, and rows, are read at a time: enough to fill the cores, few enough to stay in cache.
+_CHUNK_VALUES = 2**22
+_CHUNK_ROWS = 4096
+
+
+def chunk_rows(n_features):
+    """Return how many rows are mapped at a time."""
+    return max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // n_features))
+
+
+def chunks_of(X):
+    """Return slices of that many rows, which make up all rows of an array or sparse matrix."""
+    n_rows = chunk_rows(X.shape[1])
+    return (slice(i, i + n_rows) for i in range(0, X.shape[0], n_rows))
+
+
+class RowsOnDemand:
+    """Rows that would not fit into the memory, brought to the networks' units when they are read.
 
     Has as much of a tensor's face as training needs.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
-        A view of the file.
+    X : ndarray or CSR matrix of shape (n_samples, n_features)
+        A view of a file, or sparse.
     to_units : callable
         Makes a float32 tensor of some rows, and does not keep them.
     device : torch.device
@@ -28,7 +45,7 @@ class MappedRows:
         self.device = device
 
     def __len__(self):
-        return len(self.X)
+        return self.X.shape[0]
 
     def __getitem__(self, rows):
         return self.to_units(self.X[rows])
@@ -42,6 +59,40 @@ class MappedRows:
     def tensor_split(self, n_parts):
         rows = torch.arange(len(self))
         return (self.index_select(0, part) for part in rows.tensor_split(n_parts))
+
+
+class InputRows:
+    """Rows as the encoder sees them, made when they are read.
+
+    Parameters
+    ----------
+    data : Tensor or RowsOnDemand of shape (n_samples, n_features)
+    input : nn.Module
+        What makes inputs of rows.
+    observed : Tensor of shape (n_inputs,)
+        Share of the rows in which each input is not missing.
+    """
+
+    def __init__(self, data, input, observed):
+        self.data = data
+        self.input = input
+        self.observed = observed
+
+    @property
+    def device(self):
+        return self.data.device
+
+    def __len__(self):
+        return len(self.data)
+
+    @torch.no_grad()
+    def __getitem__(self, rows):
+        return self.input(self.data[rows])
+
+    def chunks(self):
+        """Yield all rows, as many at a time as are mapped at a time."""
+        n_rows = chunk_rows(len(self.observed))
+        return (self[i : i + n_rows] for i in range(0, len(self), n_rows))
 
 
 def is_mapped(X):
@@ -64,7 +115,7 @@ class TensorBatches:
     Parameters
     ----------
     dataset : object with an attribute ``X``, or torch.utils.data.Subset of one
-        ``X`` is all rows, a tensor, an array or :class:`MappedRows`, of which a ``Subset`` names
+        ``X`` is all rows, a tensor, an array or :class:`RowsOnDemand`, of which a ``Subset`` names
         some.
     batch_size : int
         The largest number of rows in a batch.
@@ -77,7 +128,7 @@ class TensorBatches:
         if isinstance(dataset, Subset):
             whole, rows = dataset.dataset, torch.as_tensor(dataset.indices)
         self.X = whole.X
-        if not isinstance(self.X, MappedRows):
+        if not isinstance(self.X, RowsOnDemand):
             self.X = torch.as_tensor(self.X, dtype=torch.float32)
         self.rows = rows
         self.batch_size = batch_size

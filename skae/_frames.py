@@ -1,6 +1,26 @@
-"""Tables like those that were given to `fit`: their library, columns and dtypes."""
+"""Tables in and out: columns of numbers and categories, in the caller's library and dtypes.
+
+In between a table is one float array, with NaN where an entry is missing, and with a code 1, 2, … in
+the place of each category.
+"""
 
 import numpy as np
+import pandas as pd
+import scipy.sparse
+
+from skae._batches import chunks_of
+
+
+def is_pandas(X):
+    return hasattr(X, "iloc")
+
+
+def is_polars(X):
+    return hasattr(X, "clear") and hasattr(X, "schema")
+
+
+def is_frame(X):
+    return is_pandas(X) or is_polars(X)
 
 
 def no_rows_of(X):
@@ -15,18 +35,21 @@ def no_rows_of(X):
     ndarray, DataFrame or None
         None for anything else.
     """
-    if hasattr(X, "clear") and hasattr(X, "schema"):  # polars, whose slices keep the data
+    if is_polars(X):  # whose slices keep the data
         return X.clear()
-    if hasattr(X, "iloc"):  # pandas, whose slices keep the labels of rows and Arrow's data
-        import pandas as pd
-
+    if is_pandas(X):  # whose slices keep the labels of rows and Arrow's data
         empty = pd.concat([pd.Series([], dtype=dtype) for dtype in X.dtypes], axis=1)
         empty.columns = X.columns
         return empty
     return X[:0].copy() if isinstance(X, np.ndarray) else None
 
 
-def like(template, values):
+def frame_of(template, names):
+    """Return a template whose values become a DataFrame: itself, or one of float columns."""
+    return template if is_frame(template) else pd.DataFrame(columns=names, dtype=np.float64)
+
+
+def like(template, values, categories=None, index=None):
     """Return values as a table like another one.
 
     Parameters
@@ -34,6 +57,10 @@ def like(template, values):
     template : ndarray, DataFrame or None
         What :func:`no_rows_of` returned.
     values : ndarray of shape (n_samples, n_features)
+    categories : list of (ndarray or None), default=None
+        What codes stand for in each column of them; None is a column of numbers.
+    index : pandas.Index, default=None
+        Labels of the rows of a pandas DataFrame.
 
     Returns
     -------
@@ -41,13 +68,30 @@ def like(template, values):
         Values of integer columns are rounded and limited to what the dtype holds; where the
         template is None, the values.
     """
-    if template is None:
-        return values
-    if isinstance(template, np.ndarray):
-        return _cast(values, template.dtype)
-    if hasattr(template, "iloc"):
-        return _pandas_like(template, values)
-    return _polars_like(template, values)
+    columns = _decoded(values, categories)
+    if is_pandas(template):
+        parts = [_pandas_series(*both) for both in zip(columns, template.dtypes, strict=True)]
+        frame = pd.concat(parts, axis=1)
+        frame.columns = template.columns
+        return frame if index is None else frame.set_axis(index)
+    if is_polars(template):
+        import polars as pl
+
+        schema = template.schema.items()
+        return pl.DataFrame([_polars_series(c, *s) for c, s in zip(columns, schema, strict=True)])
+    if categories is not None:
+        values = np.column_stack(columns)
+    return values if template is None else _cast(values, template.dtype)
+
+
+def _decoded(values, categories):
+    """Return the columns, with categories in the place of their codes."""
+    if categories is None:
+        return list(values.T)
+    return [
+        column if some is None else some[column.astype(np.intp) - 1]
+        for column, some in zip(values.T, categories, strict=True)
+    ]
 
 
 def _cast(values, dtype):
@@ -64,26 +108,284 @@ def _cast(values, dtype):
     return values.astype(dtype, copy=False)
 
 
-def _pandas_like(template, values):
-    import pandas as pd
-
-    columns = []
-    for column, dtype in zip(values.T, template.dtypes, strict=True):
-        if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
-            plain = np.dtype(getattr(dtype, "numpy_dtype", dtype))
-            columns.append(pd.Series(_cast(column, plain)).astype(dtype))
-        else:  # objects, categories and strings that were read as numbers
-            columns.append(pd.Series(column, dtype=dtype if isinstance(dtype, np.dtype) else None))
-    frame = pd.concat(columns, axis=1)
-    frame.columns = template.columns
-    return frame
+def _pandas_series(values, dtype):
+    if values.dtype == object:
+        return pd.Series(pd.array(list(values), dtype=dtype))
+    if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
+        plain = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+        return pd.Series(_cast(values, plain)).astype(dtype)
+    # objects, categories and strings that were read as numbers
+    return pd.Series(values, dtype=dtype if isinstance(dtype, np.dtype) else None)
 
 
-def _polars_like(template, values):
+def _polars_series(values, name, dtype):
     import polars as pl
 
-    columns = []
-    for column, (name, dtype) in zip(values.T, template.schema.items(), strict=True):
-        plain = np.dtype(pl.Series(dtype=dtype).to_numpy().dtype)
-        columns.append(pl.Series(name, _cast(column, plain), dtype=dtype))
-    return pl.DataFrame(columns)
+    if values.dtype == object:
+        return pl.Series(name, values.tolist(), dtype=dtype)
+    plain = np.dtype(pl.Series(dtype=dtype).to_numpy().dtype)
+    return pl.Series(name, _cast(values, plain), dtype=dtype)
+
+
+# ------------------------------------------------------------------------ categories and numbers
+
+
+def column(X, j):
+    """Return a column of a table: a pandas or polars Series, or an array."""
+    if is_pandas(X):
+        return X.iloc[:, j]
+    return X.to_series(j) if is_polars(X) else X[:, j]
+
+
+def names_of(X):
+    """Return the names of the columns, as sentences have them."""
+    return list(X.columns) if is_frame(X) else [f"x{j}" for j in range(X.shape[1])]
+
+
+def check_names(X):
+    """Refuse a frame of which columns have the same name."""
+    names = pd.Index(X.columns)
+    if not names.is_unique:
+        raise ValueError(
+            "X must have columns of different names, got"
+            f" {names[names.duplicated()][0]!r} more than once; rename them."
+        )
+
+
+def _is_categorical(X, categorical_features):
+    n_features = X.shape[1]
+    mask = np.zeros(n_features, dtype=bool)
+    if categorical_features is None:
+        return mask
+    if isinstance(categorical_features, str):
+        if is_frame(X):
+            mask[:] = [_holds_categories(column(X, j)) for j in range(n_features)]
+        return mask
+    chosen = np.asarray(categorical_features)
+    if chosen.size == 0:
+        return mask
+    if chosen.dtype.kind == "b" and chosen.shape == (n_features,):
+        return chosen.copy()
+    names = list(X.columns) if is_frame(X) else []
+    for one in chosen.ravel().tolist():
+        if isinstance(one, int) and not isinstance(one, bool) and -n_features <= one < n_features:
+            mask[one] = True
+        elif isinstance(one, str) and one in names:
+            mask[names.index(one)] = True
+        else:
+            raise ValueError(
+                "categorical_features must be 'from_dtype', None, or names, positions or a mask of"
+                f" the {n_features} columns of X, got {one!r}; its columns are {names_of(X)}."
+            )
+    return mask
+
+
+def _holds_categories(values):
+    dtype = values.dtype
+    if is_polars_dtype(dtype):
+        return not (dtype.is_numeric() or dtype.is_temporal() or dtype.is_nested())
+    types = pd.api.types
+    if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
+        return False
+    return types.is_bool_dtype(dtype) or not types.is_numeric_dtype(dtype)
+
+
+def is_polars_dtype(dtype):
+    return hasattr(dtype, "is_temporal")
+
+
+def is_plain(X):
+    """Return whether all columns are numbers to their own library."""
+    if not is_frame(X):
+        return True
+    dtypes = [column(X, j).dtype for j in range(X.shape[1])]
+    if is_polars(X):
+        return all(dtype.is_numeric() for dtype in dtypes)
+    types = pd.api.types
+    return all(types.is_numeric_dtype(d) and not types.is_bool_dtype(d) for d in dtypes)
+
+
+def categories_of(X, categorical_features):
+    """Return the categories of each column of them, in order, and None for columns of numbers.
+
+    The order is that of a categorical dtype, and elsewhere the sorted one; what does not occur is
+    left out.
+
+    Parameters
+    ----------
+    X : ndarray, sparse matrix or DataFrame of shape (n_samples, n_features)
+    categorical_features : 'from_dtype', array-like or None
+        ``'from_dtype'`` is every column of a frame that holds neither numbers nor dates; else names,
+        positions or a mask.
+
+    Returns
+    -------
+    list of (ndarray or None)
+
+    Raises
+    ------
+    ValueError
+        If `categorical_features` says what X does not have, or X is sparse.
+    """
+    mask = _is_categorical(X, categorical_features)
+    if mask.any() and scipy.sparse.issparse(X):
+        raise ValueError(
+            "X must be a dense table where columns are categories, got a sparse one; pass"
+            " X.toarray(), or categorical_features=None."
+        )
+    return [_categories(column(X, j)) if is_one else None for j, is_one in enumerate(mask)]
+
+
+def _categories(values):
+    _, found = _factorized(values)
+    declared = getattr(values.dtype, "categories", None)  # of pandas' Categorical and polars' Enum
+    if declared is not None and len(declared):
+        occurring = set(found)
+        found = [value for value in declared if value in occurring]
+    else:
+        try:
+            found = sorted(found)
+        except TypeError:  # values of several types
+            found = sorted(found, key=lambda value: (type(value).__name__, str(value)))
+    if isinstance(values, np.ndarray):
+        return np.array(found, dtype=values.dtype)
+    categories = np.empty(len(found), dtype=object)
+    categories[:] = found
+    return categories
+
+
+def _factorized(values):
+    """Return a code 0, 1, … for each value, -1 where it is missing, and what codes stand for."""
+    if is_polars_dtype(values.dtype):
+        import polars as pl
+
+        if isinstance(values.dtype, pl.Categorical | pl.Enum):
+            values = values.cast(pl.String)
+        found = values.unique().drop_nulls()
+        if not len(found):
+            return np.full(len(values), -1), []
+        codes = values.replace_strict(
+            found, pl.int_range(len(found), eager=True), default=-1, return_dtype=pl.Int64
+        )
+        return codes.to_numpy(), found.to_list()
+    try:
+        # of Arrow's and pandas' own arrays it is these that count, not a copy of Python objects
+        codes, found = pd.factorize(values)
+    except TypeError as error:
+        raise ValueError(
+            f"Columns of categories must hold values that can be told apart, but {error}; turn them"
+            " into strings."
+        ) from error
+    return codes, list(np.asarray(found, dtype=object))
+
+
+def encoded(X, categories):
+    """Return a table as one array of floats, and the names of columns with unknown categories.
+
+    Parameters
+    ----------
+    X : ndarray or DataFrame of shape (n_samples, n_features)
+    categories : list of (ndarray or None)
+        What :func:`categories_of` returned.
+
+    Returns
+    -------
+    values : ndarray of shape (n_samples, n_features)
+        NaN where entries are missing, or categories unknown. float32 if all columns of numbers are,
+        float64 otherwise.
+    unknown : list
+
+    Raises
+    ------
+    ValueError
+        If a column of numbers holds something else.
+    """
+    values, unknown = np.empty(X.shape, dtype=_float_dtype(X, categories)), []
+    for j, (some, name) in enumerate(zip(categories, names_of(X), strict=True)):
+        if some is None:
+            values[:, j] = numbers(column(X, j), name)
+            continue
+        codes, found = _factorized(column(X, j))
+        places = pd.Index(some).get_indexer(found) if found else np.empty(0, dtype=np.intp)
+        lookup = np.where(places < 0, np.nan, places + 1.0)
+        values[:, j] = np.append(lookup, np.nan)[codes]  # code -1 is the last
+        if (places < 0).any():
+            unknown.append(name)
+    return values, unknown
+
+
+def numbers(values, name):
+    """Return a column of numbers as an array of floats, NaN where they are missing."""
+    try:
+        if is_polars_dtype(values.dtype):
+            if values.dtype.is_temporal() or values.dtype.is_nested():
+                raise ValueError(f"they are of dtype {values.dtype}")
+            import polars as pl
+
+            return values.cast(pl.Float64).to_numpy()
+        if not is_pandas(values):
+            return values
+        types = pd.api.types
+        if not types.is_numeric_dtype(values.dtype):
+            if types.is_datetime64_any_dtype(values) or types.is_timedelta64_dtype(values):
+                raise ValueError(f"they are of dtype {values.dtype}")
+            values = pd.to_numeric(values)
+        return values.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError, _polars_error()) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"Column {name!r} must hold numbers, got others ({reason}); turn them into numbers, or"
+            " name it in categorical_features."
+        ) from error
+
+
+def _polars_error():
+    import sys
+
+    polars = sys.modules.get("polars")
+    return ValueError if polars is None else polars.exceptions.PolarsError
+
+
+def _float_dtype(X, categories):
+    names = {str(column(X, j).dtype).lower() for j, c in enumerate(categories) if c is None}
+    return np.float32 if names and names <= {"float32", "float[pyarrow]"} else np.float64
+
+
+def n_missing(X):
+    """Return how many entries of each row of an array or CSR matrix of floats are NaN."""
+    if not scipy.sparse.issparse(X):
+        return np.concatenate([np.isnan(X[rows]).sum(axis=1) for rows in chunks_of(X)])
+    where = np.isnan(X.data).astype(np.intp)
+    return scipy.sparse.csr_array((where, X.indices, X.indptr), X.shape).sum(axis=1)
+
+
+def filled(X, values, missing, categories=None):
+    """Return a copy of a table whose missing entries have values, and all others stay as they are.
+
+    Parameters
+    ----------
+    X : ndarray or DataFrame of shape (n_samples, n_features)
+    values : ndarray of shape (n_samples, n_features)
+    missing : ndarray of shape (n_samples, n_features), bool
+    categories : list of (ndarray or None), default=None
+        What codes stand for in each column of values.
+    """
+    if not is_frame(X):
+        columns = np.column_stack(_decoded(values, categories))
+        return np.where(missing, columns, X).astype(X.dtype, copy=False)
+    table = like(no_rows_of(X), values, categories, X.index if is_pandas(X) else None)
+    holey = [j for j in range(X.shape[1]) if missing[:, j].any()]
+    if is_polars(X):
+        import polars as pl
+
+        replaced = [
+            pl.Series(table.columns[j], missing[:, j]).not_() for j in holey
+        ]
+        return X.with_columns(
+            X.to_series(j).zip_with(keep, table.to_series(j))
+            for j, keep in zip(holey, replaced, strict=True)
+        )
+    X = X.copy()
+    for j in holey:
+        X.isetitem(j, X.iloc[:, j].mask(missing[:, j], table.iloc[:, j]))
+    return X

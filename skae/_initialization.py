@@ -3,17 +3,22 @@
 import copy
 import functools
 import inspect
+import math
 
 import numpy as np
+import scipy.sparse
 import torch
 from sklearn.decomposition import PCA
-from sklearn.utils import gen_batches
+from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import nn
 
+from skae._batches import chunks_of
+from skae._mixed import N_EMBEDDED, MixedInput
 from skae.modules import MLP, Gate, LinearSkip, SoftClip, TiedLinear
 
-# How many rows are read at a time.
-_CHUNK_ROWS = 4096
+# How often missing entries are filled at most, and the relative change that is none.
+_N_COMPLETIONS = 20
+_CLOSE = 1e-3
 
 
 def data_units(X):
@@ -24,11 +29,13 @@ def data_units(X):
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or sparse matrix of shape (n_samples, n_features)
+        NaN where entries are missing, which are left out.
 
     Returns
     -------
     mean : ndarray of shape (n_features,), float64
+        0 where a column has no values.
     scale : float
 
     Raises
@@ -36,23 +43,86 @@ def data_units(X):
     ValueError
         If the variance overflows.
     """
-    low, high = X.min(axis=0), X.max(axis=0)
+    if scipy.sparse.issparse(X):
+        mean, variances = mean_variance_axis(X, axis=0)
+        scale = math.sqrt(np.average(variances, weights=observed_rows(X)))
+        return mean, scale or 1.0
+    # of a column without values NaN, and then 0
+    low, high = (np.nan_to_num(f.reduce(X, axis=0)) for f in (np.fmin, np.fmax))
     if np.array_equal(low, high):
         return low.astype(np.float64), 1.0
+    n_observed = observed_rows(X)
     with np.errstate(over="ignore", invalid="ignore"):  # said below in a sentence
-        mean = X.mean(axis=0, dtype=np.float64)
+        if n_observed.min() == len(X):
+            mean = X.mean(axis=0, dtype=np.float64)
+        else:
+            totals = sum(np.nansum(X[rows], axis=0, dtype=np.float64) for rows in chunks_of(X))
+            mean = totals / n_observed.clip(1)
         # in units of the largest deviation, whose own square may under- or overflow
         largest = max(np.abs(high - mean).max(), np.abs(low - mean).max())
-        squares = sum(
-            np.square((X[rows] - mean) / largest).sum() for rows in gen_batches(len(X), _CHUNK_ROWS)
-        )
-        scale = float(largest * np.sqrt(squares / X.size))
+        squares = sum(np.nansum(np.square((X[rows] - mean) / largest)) for rows in chunks_of(X))
+        scale = float(largest * np.sqrt(squares / n_observed.sum()))
     if not scale < np.sqrt(np.finfo(np.float64).max):
         raise ValueError(
             "X must have a variance that is finite in float64, got values up to"
-            f" {np.abs(X).max():.3g}; divide X by a constant."
+            f" {np.nanmax(np.abs(X)):.3g}; divide X by a constant."
         )
     return mean, scale
+
+
+def column_units(X, numbers):
+    """Return the mean and standard deviation of columns of numbers, and 0 and 1 for all others.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    numbers : list of int
+
+    Returns
+    -------
+    mean, scale : ndarray of shape (n_features,), float64
+    """
+    mean, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
+    for j in numbers:
+        mean[[j]], scale[j] = data_units(X[:, [j]])
+    return mean, scale
+
+
+def observed_rows(X):
+    """Return in how many rows each column has a value.
+
+    Parameters
+    ----------
+    X : ndarray or sparse matrix of shape (n_samples, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_features,)
+    """
+    n_samples, n_features = X.shape
+    if scipy.sparse.issparse(X):
+        return n_samples - np.bincount(X.indices[np.isnan(X.data)], minlength=n_features)
+    return n_samples - sum(np.isnan(X[rows]).sum(axis=0) for rows in chunks_of(X))
+
+
+def category_shares(X, layout):
+    """Return how frequent each category is, in rows where one is known, as a tensor per column.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    layout : Layout
+
+    Returns
+    -------
+    list of Tensor of shape (n_categories,)
+    """
+    shares = []
+    for j in layout.categorical:
+        codes = X[~np.isnan(X[:, j]), j].astype(np.intp)
+        counts = np.bincount(codes, minlength=layout.n_categories[j] + 1)[1:]
+        shares.append(torch.from_numpy(counts / len(codes)).float())
+    return shares
 
 
 def principal_components(X, mean, scale, n_components, random_state):
@@ -65,7 +135,8 @@ def principal_components(X, mean, scale, n_components, random_state):
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or sparse matrix of shape (n_samples, n_features)
+        Without missing entries.
     mean, scale : ndarray of shape (n_features,), float
         What :func:`data_units` returns.
     n_components : int or float
@@ -76,6 +147,8 @@ def principal_components(X, mean, scale, n_components, random_state):
     -------
     ndarray of shape (n_components, n_features)
     """
+    if scipy.sparse.issparse(X):
+        return _sparse_components(X, n_components, random_state)
     # float64 has the range and the digits for more than float32
     far, unit = (1e4, 1e60) if X.dtype == np.float64 else (1e3, 1e6)
     if not (1 / unit < scale < unit and np.abs(mean).max() < far * scale):
@@ -85,23 +158,36 @@ def principal_components(X, mean, scale, n_components, random_state):
         return PCA(n_components, random_state=random_state).fit(X).components_
 
 
-def mapped_components(data, n_components, random_state):
-    """Return what :func:`principal_components` does for rows that do not fit into the memory.
+def _sparse_components(X, n_components, random_state):
+    """Return principal components without a dense copy of the rows.
 
-    Their Gram matrix is gathered in chunks. scikit-learn is given rows that have the same one, and
-    whose mean is zero.
+    scikit-learn finds few by Lanczos' method (ARPACK), and all or a share of the variance by the
+    covariance, which has the square of ``n_features`` values.
+    """
+    by_lanczos = n_components >= 1 and n_components < min(X.shape)
+    solver = "arpack" if by_lanczos else "covariance_eigh"
+    with np.errstate(invalid="ignore"):  # as above
+        return PCA(n_components, svd_solver=solver, random_state=random_state).fit(X).components_
+
+
+def chunked_components(rows, n_components, random_state):
+    """Return what :func:`principal_components` does for rows that come in chunks.
+
+    Their Gram matrix is gathered. scikit-learn is given rows that have the same one, and whose mean
+    is zero.
 
     Parameters
     ----------
-    data : MappedRows of shape (n_samples, n_features)
+    rows : iterable of Tensor of shape (n_rows, n_inputs)
+        In units, so that their mean is zero.
     n_components : int or float
     random_state : int, RandomState instance or None
 
     Returns
     -------
-    ndarray of shape (n_components, n_features)
+    ndarray of shape (n_components, n_inputs)
     """
-    gram = sum(_gram(rows) for rows in data.split(_CHUNK_ROWS))
+    gram = sum(_gram(some) for some in rows)
     variances, axes = np.linalg.eigh(gram)
     rows = axes.T * np.sqrt(variances.clip(0))[:, np.newaxis]
     rows = np.concatenate([rows, -rows])
@@ -112,6 +198,87 @@ def mapped_components(data, n_components, random_state):
 def _gram(rows):
     rows = rows.cpu().double().numpy()
     return rows.T @ rows
+
+
+def completed_components(inputs, missing, n_components, random_state):
+    """Return the principal components of rows of which entries are missing.
+
+    These are filled by what the components reconstruct, which gives better components, and so on
+    (regularised iterative PCA): reconstructions are shrunk by the share of noise in each component,
+    as otherwise few observed entries would be explained too well, and others invented.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (n_samples, n_inputs), float64
+        In units, with zero where entries are missing. They are filled in place.
+    missing : ndarray of shape (n_samples, n_inputs), bool
+    n_components : int or float
+    random_state : int, RandomState instance or None
+
+    Returns
+    -------
+    ndarray of shape (n_components, n_inputs)
+
+    References
+    ----------
+    J. Josse and F. Husson, "missMDA: A Package for Handling Missing Values in Multivariate Data
+    Analysis", J. Stat. Softw. 70 (2016), doi:10.18637/jss.v070.i01.
+    """
+    pca = PCA(n_components, random_state=random_state)
+    with np.errstate(invalid="ignore"):  # as above
+        codes = pca.fit_transform(inputs)
+        for _ in range(_N_COMPLETIONS if missing.any() else 0):
+            variances = pca.explained_variance_
+            noise = min(pca.noise_variance_, variances.min())
+            shrunk = codes * (1 - np.divide(noise, variances, where=variances > 0, out=0 * variances))
+            found = (shrunk @ pca.components_ + pca.mean_)[missing]
+            change = np.linalg.norm(found - inputs[missing])
+            inputs[missing] = found
+            codes = pca.fit_transform(inputs)
+            if change <= _CLOSE * np.linalg.norm(found):
+                break
+    return pca.components_
+
+
+def category_vectors(layout, shares, chunks):
+    """Return vectors for the columns of many categories to begin with.
+
+    They are the directions in which categories differ most in their mean inputs of other columns,
+    scaled as one-hot vectors are in factor analysis: over the rows they have mean zero and are
+    uncorrelated, with variance 1. Means are shrunk towards zero as if ten rows more were there.
+
+    Parameters
+    ----------
+    layout : Layout
+    shares : list of Tensor of shape (n_categories,)
+    chunks : callable
+        Returns an iterable of rows, tensors of shape ``(n_rows, n_features)``.
+
+    Returns
+    -------
+    list of Tensor of shape (n_categories, N_EMBEDDED)
+    """
+    n_one_hot = len(layout.one_hot)
+    # without vectors: only numbers and one-hot columns
+    plain = MixedInput(layout, shares, [])
+    vectors = []
+    for j, some in zip(layout.embedded, shares[n_one_hot:], strict=True):
+        n_categories = len(some)
+        totals, counts = torch.zeros(n_categories + 1, plain.n_plain), torch.zeros(n_categories + 1)
+        for rows in chunks():
+            rows = rows.cpu()
+            codes = rows[:, j].nan_to_num().long()
+            totals.index_add_(0, codes, plain.plain(rows.nan_to_num()))
+            counts += torch.bincount(codes, minlength=n_categories + 1)
+        roots = some.sqrt().unsqueeze(1)
+        means = totals[1:] / (counts[1:].unsqueeze(1) + 10)
+        directions = torch.linalg.svd(roots * means, full_matrices=False).U[:, :N_EMBEDDED]
+        n_more = N_EMBEDDED - directions.shape[1]
+        drawn = torch.randn(n_categories, n_more)
+        # orthogonal to the roots: then vectors have mean zero
+        basis = torch.linalg.qr(torch.cat([roots, directions, drawn], dim=1)).Q[:, 1:]
+        vectors.append(basis / roots)
+    return vectors
 
 
 # Weights as the literature draws them; biases are zero then.
@@ -242,22 +409,22 @@ def _listed(items):
     return " and ".join(map(str, items))
 
 
-def linear_paths(n_features, n_components, init, tied):
-    """Return random linear maps from rows to codes and back.
+def linear_paths(n_inputs, n_components, init, tied):
+    """Return random linear maps from inputs to codes and back.
 
     Parameters
     ----------
-    n_features, n_components : int
+    n_inputs, n_components : int
     init : str
         Name of a way to draw weights, or anything else for torch's own.
     tied : bool
         Whether the second is the transpose of the first.
     """
-    to_code = nn.Linear(n_features, n_components, bias=False).to("cpu", torch.float32)
+    to_code = nn.Linear(n_inputs, n_components, bias=False).to("cpu", torch.float32)
     if tied:
         to_row = TiedLinear(to_code, bias=False)
     else:
-        to_row = nn.Linear(n_components, n_features, bias=False).to("cpu", torch.float32)
+        to_row = nn.Linear(n_components, n_inputs, bias=False).to("cpu", torch.float32)
     return _drawn(to_code, init), _drawn(to_row, init)
 
 
@@ -277,23 +444,23 @@ def set_to_pca(to_code, to_row, components, deviations):
         to_row.weight.copy_(torch.from_numpy(components.T * deviations))
 
 
-def deviations_along(components, data):
+def deviations_along(components, inputs):
     """Return the standard deviation of each component, as PCA with ``whiten=True`` has it.
 
     That of a component without variance is 1.
 
     Parameters
     ----------
-    components : ndarray of shape (n_components, n_features)
-    data : Tensor or MappedRows of shape (n_samples, n_features)
+    components : ndarray of shape (n_components, n_inputs)
+    inputs : InputRows of shape (n_samples, n_inputs)
 
     Returns
     -------
     ndarray of shape (n_components,)
     """
-    components = torch.from_numpy(components).to(data.device, torch.float32)
-    deviations = _deviations(rows @ components.T for rows in data.split(_CHUNK_ROWS))
-    deviations = deviations.numpy() * np.sqrt(len(data) / (len(data) - 1))
+    components = torch.from_numpy(components).to(inputs.device, torch.float32)
+    deviations = _deviations(rows @ components.T for rows in inputs.chunks())
+    deviations = deviations.numpy() * np.sqrt(len(inputs) / (len(inputs) - 1))
     return np.where(deviations > 1e-6, deviations, 1.0)
 
 
@@ -335,7 +502,7 @@ def adding_nothing(branch, tied):
     return Gate(branch) if tied or zeroed is None else zeroed()
 
 
-def with_linear_skip(encoder, decoder, to_code, to_row, data, n_more):
+def with_linear_skip(encoder, decoder, to_code, to_row, inputs, n_more):
     """Return networks with linear paths around them.
 
     Parameters
@@ -343,8 +510,8 @@ def with_linear_skip(encoder, decoder, to_code, to_row, data, n_more):
     encoder, decoder : nn.Module
     to_code, to_row : nn.Module
         The linear paths.
-    data : Tensor or MappedRows of shape (n_samples, n_features)
-        In the units that the networks see; its deviations say where the branches' input bends.
+    inputs : InputRows of shape (n_samples, n_inputs)
+        Their deviations say where the branches' input bends.
     n_more : int
         How many outputs the encoder has beyond codes, in which the linear path has no part.
 
@@ -352,12 +519,13 @@ def with_linear_skip(encoder, decoder, to_code, to_row, data, n_more):
     -------
     encoder, decoder : LinearSkip
     """
-    to_code.to(data.device)
-    chunks = functools.partial(data.split, _CHUNK_ROWS)
+    to_code.to(inputs.device)
     with torch.no_grad():
-        row_clip = SoftClip(_deviations(chunks()).to(data.device, torch.float32))
-        code_deviations = _deviations(to_code(rows) for rows in chunks())
-        code_clip = SoftClip(code_deviations.to(data.device, torch.float32))
+        # those of the observed entries, as missing ones are zero
+        deviations = _deviations(inputs.chunks()) / inputs.observed.clamp_min(1e-6).sqrt()
+        row_clip = SoftClip(deviations.to(inputs.device, torch.float32))
+        code_deviations = _deviations(to_code(rows) for rows in inputs.chunks())
+        code_clip = SoftClip(code_deviations.to(inputs.device, torch.float32))
     if n_more:
         to_code = nn.Sequential(to_code, nn.ConstantPad1d((0, n_more), 0.0))
     return (

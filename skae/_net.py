@@ -333,7 +333,8 @@ class ReconstructionNet(NeuralNet):
         if self.corruption is None:
             return x
         # one's own may compute in another precision, as NumPy does
-        return self.corruption(x, self.corruption_level).to(x.dtype)
+        corrupted = self.corruption(x.nan_to_num(), self.corruption_level).to(x.dtype)
+        return corrupted.masked_fill(x.isnan(), 0.0)
 
     def validation_step(self, batch, **fit_params):
         self._set_training(False)
@@ -353,10 +354,10 @@ class ReconstructionNet(NeuralNet):
         return self.penalty.needs if on_rows else ()
 
     def _forward_step(self, x, target):
-        needs, x = self._needs, self._corrupted(x)
-        if "x" in needs:
-            x = x.detach().requires_grad_()
-        pieces = self.module_.encoded(x)
+        needs, inputs = self._needs, self.module_.input(self._corrupted(x))
+        if "x" in needs and not inputs.requires_grad:
+            inputs.requires_grad_()
+        pieces = self.module_.encoded(inputs)
         output = self.module_.decoder(pieces["code"])
         x_hat = self.module_.output(output)
         losses = self.criterion_(output if self.criterion_.from_logits else x_hat, target)

@@ -11,6 +11,7 @@ from torch import nn
 __all__ = [
     "AbsoluteError",
     "BinaryCrossEntropy",
+    "EntrywiseLoss",
     "Huber",
     "Loss",
     "SquaredError",
@@ -54,10 +55,38 @@ class Loss(nn.Module):
         -------
         Tensor of shape (batch,)
         """
-        return self(torch.zeros_like(x), x)
+        return self(self.mean_output(x), x)
+
+    def mean_output(self, x):
+        """Return the ``x_hat`` of rows that are reconstructed by the mean row."""
+        return torch.zeros_like(x)
 
 
-class SquaredError(Loss):
+class EntrywiseLoss(Loss):
+    """A loss that is a mean over features, so that single entries can be left out.
+
+    Parameters
+    ----------
+    function : callable
+        ``(x_hat, x) -> losses``, all of shape ``(batch, n_features)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.losses import EntrywiseLoss
+    >>> EntrywiseLoss(lambda x_hat, x: (x_hat - x) ** 4)(torch.zeros(1, 2), torch.ones(1, 2))
+    tensor([1.])
+    """
+
+    def entries(self, x_hat, x):
+        """Return the loss of each entry, of shape ``(batch, n_features)``."""
+        return self.function(x_hat, x)
+
+    def forward(self, x_hat, x):
+        return self.entries(x_hat, x).mean(dim=1)
+
+
+class SquaredError(EntrywiseLoss):
     """Mean over features of the squared difference.
 
     In the units that the networks see, the mean of this loss over the training rows is one minus
@@ -80,7 +109,7 @@ class SquaredError(Loss):
         super().__init__(_squared_error)
 
 
-class AbsoluteError(Loss):
+class AbsoluteError(EntrywiseLoss):
     """Mean over features of the absolute difference.
 
     **Shape**
@@ -100,7 +129,7 @@ class AbsoluteError(Loss):
         super().__init__(_absolute_error)
 
 
-class Huber(Loss):
+class Huber(EntrywiseLoss):
     """Mean over features of half the squared difference up to 1, and linear from there on.
 
     The bend is at one standard deviation of the mean feature, so it is the gross errors that count
@@ -124,18 +153,18 @@ class Huber(Loss):
 
 
 def _squared_error(x_hat, x):
-    return (x_hat - x).square().mean(dim=1)
+    return (x_hat - x).square()
 
 
 def _absolute_error(x_hat, x):
-    return (x_hat - x).abs().mean(dim=1)
+    return (x_hat - x).abs()
 
 
 def _huber(x_hat, x):
-    return nn.functional.huber_loss(x_hat, x, reduction="none").mean(dim=1)
+    return nn.functional.huber_loss(x_hat, x, reduction="none")
 
 
-class BinaryCrossEntropy(Loss):
+class BinaryCrossEntropy(EntrywiseLoss):
     """Mean over features of the cross-entropy between x in [0, 1] and a logistic output.
 
     It is computed from what comes before the logistic, so that no output is too sure for it.
@@ -166,10 +195,10 @@ class BinaryCrossEntropy(Loss):
         self.register_buffer("mean", mean)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
 
-    def forward(self, logits, x):
+    def entries(self, logits, x):
         # rounding may have left the unit interval, where the cross-entropy has no lower bound
         target = torch.addcmul(self.mean, x, self.scale).clamp(0, 1)
-        return self.function(logits, target, reduction="none").mean(dim=1)
+        return self.function(logits, target, reduction="none")
 
-    def of_mean(self, x):
-        return self(self.mean.logit(eps=1e-6).expand_as(x), x)
+    def mean_output(self, x):
+        return self.mean.logit(eps=1e-6).expand_as(x)

@@ -17,6 +17,7 @@ __all__ = [
     "Autoencoder",
     "ConvDecoder",
     "ConvEncoder",
+    "Filled",
     "Gate",
     "LinearSkip",
     "Logistic",
@@ -348,17 +349,39 @@ class Variational(nn.Module):
         return self.drawn(mean, log_variance) if self.training else mean
 
 
+class Filled(nn.Module):
+    """Put zero, the mean, in the place of missing entries.
+
+    **Shape**
+
+    - input, output: ``(batch, n_features)``
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skae.modules import Filled
+    >>> Filled()(torch.tensor([[1.5, torch.nan]])).tolist()
+    [[1.5, 0.0]]
+    """
+
+    def forward(self, x):
+        return x.nan_to_num()
+
+
 class Autoencoder(nn.Module):
     """An encoder and a decoder, trained as one.
 
     Parameters
     ----------
     encoder : nn.Module
-        Maps ``(batch, n_features)`` to ``(batch, n_components)``.
+        Maps ``(batch, n_inputs)`` to ``(batch, n_components)``.
     decoder : nn.Module
-        Maps ``(batch, n_components)`` to ``(batch, n_features)``.
+        Maps ``(batch, n_components)`` to ``(batch, n_inputs)``.
     output : nn.Module, default=None
         What follows the decoder, of one row's values at a time.
+    input : nn.Module, default=None
+        Maps rows, whose missing entries are NaN, to what the encoder sees: :class:`Filled`, unless
+        some columns are categories.
 
     **Shape**
 
@@ -372,20 +395,24 @@ class Autoencoder(nn.Module):
     torch.Size([5, 4])
     """
 
-    def __init__(self, encoder, decoder, output=None):
+    def __init__(self, encoder, decoder, output=None, input=None):
         super().__init__()
+        self.input = Filled() if input is None else input
         self.encoder = encoder
         self.decoder = decoder
         self.output = nn.Identity() if output is None else output
+
+    def encode(self, x):
+        return self.encoder(self.input(x))
 
     def decode(self, code):
         return self.output(self.decoder(code))
 
     def forward(self, x):
-        return self.decode(self.encoder(x))
+        return self.decode(self.encode(x))
 
     def encoded(self, x):
-        """Return what losses and penalties see of the codes of some rows, by its name.
+        """Return what losses and penalties see of the codes of some inputs, by its name.
 
         Codes of a variational encoder are drawn, also outside of training: their loss is that.
         """
@@ -397,13 +424,14 @@ class Autoencoder(nn.Module):
 
     def penalized_weights(self):
         """Return what penalties on weights see: all matrices and gates but those of linear paths
-        around branches, and each once, also where it serves twice.
+        around branches and the vectors of categories, and each once, also where it serves twice.
 
         Vectors are left out. They are biases and the scales of normalisation layers, which are
         not penalised in scikit-learn's networks either.
         """
         skips = [module for module in self.modules() if isinstance(module, LinearSkip)]
         free = {id(weight) for skip in skips for weight in skip.linear.parameters()}
+        free |= {id(weight) for weight in self.input.parameters()}
         return [
             p for p in self.parameters() if p.requires_grad and p.ndim != 1 and id(p) not in free
         ]
