@@ -309,7 +309,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         training R². Single values can be negative, as a nonlinear decoder may need components
         together.
     loss_curve_ : list of float
-        Training loss of each epoch: L, and ``alpha * R`` if R is on the codes.
+        Training loss of each epoch: L, and ``alpha * R`` if R is on the codes. Where rows are held
+        out in turn these are the epochs of all rows, ``best_iter_`` of them.
     validation_scores_ : list of float or None
         Held-out R² of each epoch; entry 0 is before training. None without early stopping. Where
         rows are held out in turn, that of all rows by the networks that have not seen them. With
@@ -321,9 +322,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ``best_validation_score_`` of each of the starts; without early stopping the same score of
         the training rows.
     n_iter_ : int
-        Number of epochs that were run; where rows are held out in turn, with all rows.
+        Number of epochs that were run; with early stopping those that were judged, one less than
+        there are ``validation_scores_``.
     best_iter_ : int
-        The epoch whose weights were kept; 0 is the start.
+        The epoch whose weights were kept; 0 is the start. Where rows are held out in turn, the
+        number of epochs that all rows were trained for, as with ``early_stopping=False`` and
+        ``max_iter=best_iter_``.
     n_features_in_ : int
         Number of features seen during `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -970,9 +974,13 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             max_iter = 0 if self.early_stopping and has_floor else self.max_iter
             net, course = self._fitted_net(module, data, max_iter), None
         elif self._is_cross_fitted(data, origin):
-            course = self._cross_fitted(X, data, module, start, seed)
+            with seeded(draws, data.device):  # the folds' training leaves no trace in that of all
+                course = self._cross_fitted(X, data, module, start, seed)
             floor = [Floor(course)] if has_floor else []
             net = self._fitted_net(module, data, course.best_iter, floor)
+            if has_floor and _callback(net, DivergenceGuard).diverged_:
+                course.go_back()  # no row has judged where it got to
+                net.module_.load_state_dict(first)
         else:
             split = ValidSplit(ShuffleSplit(1, test_size=n_valid, random_state=seed))
             judge = EarlyStopping(self.n_iter_no_change, self.tol, has_floor)
@@ -1002,28 +1010,25 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Return the course of folds that start as the module does, but from their own PCA."""
         n_folds = min(_N_FOLDS, len(data))
         splits = list(KFold(n_folds, shuffle=True, random_state=seed).split(data))
-        nets, floor_losses = [], None
-        for train, _ in splits:
+
+        def net_of(module):
+            return self._make_net(module, data, self.max_iter).initialize()
+
+        def fold(rows):
             if self.init != "pca":
-                fold = copy.deepcopy(module)
-            else:
-                fold = start(
-                    principal_components(
-                        X[train], self.mean_, self.scale_, self.n_components_, seed
-                    )
-                )
-            nets.append(self._make_net(fold, data, self.max_iter).initialize())
-        if self.init == "pca":
-            whole = self._make_net(copy.deepcopy(module), data, 0).initialize()
-            floor_losses = whole.losses(Dataset(data)).cpu().double()
+                return copy.deepcopy(module)
+            size = self.n_components_
+            return start(principal_components(rows, self.mean_, self.scale_, size, seed))
+
         return cross_fitted(
-            nets,
+            [net_of(fold(X[train])) for train, _ in splits],
             splits,
             data,
             self.max_iter,
+            floor=net_of(copy.deepcopy(module)) if self.init == "pca" else None,
+            verbose=bool(self.verbose),
             n_iter_no_change=self.n_iter_no_change,
             tol=self.tol,
-            floor_losses=floor_losses,
         )
 
     def _fitted_net(self, module, data, max_iter, callbacks=(), split=None):
@@ -1436,8 +1441,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.validation_scores_ = self.best_validation_score_ = None
         if course is not None:
             self.validation_scores_ = course.scores
-            self.best_validation_score_ = course.best_score
+            self.n_iter_ = len(course.scores) - 1
             self.best_iter_ = min(course.best_iter, guard.good_iter_)
+            self.best_validation_score_ = course.scores[self.best_iter_]
 
     def _settle(self, net, data, components, at_start, origin, seed):
         """Give the codes of a trained net their axes and set what they explain."""

@@ -136,8 +136,20 @@ class Course:
         return self._n_stale >= self.n_iter_no_change
 
 
-def cross_fitted(nets, splits, data, max_iter, **judging):
+def _warn_of_divergence(epoch, kept, lr):
+    warnings.warn(
+        f"The loss was not finite in epoch {epoch}, so training ended there with {kept}; lower"
+        f" learning_rate_init={lr:g} or alpha, or bring the features to one scale with a"
+        " StandardScaler.",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
+
+
+def cross_fitted(nets, splits, data, max_iter, floor=None, verbose=False, **judging):
     """Return the course of a training that every row judges, by a net that has not seen it.
+
+    A loss that is not finite ends it, with a warning.
 
     Parameters
     ----------
@@ -147,23 +159,51 @@ def cross_fitted(nets, splits, data, max_iter, **judging):
         The rows to train on and to judge by, of which each row is in one.
     data : Tensor of shape (n_rows, n_features)
     max_iter : int
+    floor : ReconstructionNet, default=None
+        What is kept where no epoch is accepted, initialized: the start of all rows. It has seen
+        those that judge, and so is harder to beat than the nets' own starts.
+    verbose : bool, default=False
+        Whether to show a progress bar.
     **judging : dict
         What :class:`Course` is given beside losses.
+
+    Returns
+    -------
+    Course
     """
     whole = Dataset(data)
-
-    def losses():
-        of_rows = torch.empty(len(data), dtype=torch.float64)
-        for net, (_, valid) in zip(nets, splits, strict=True):
-            of_rows[valid] = net.losses(Subset(whole, valid)).cpu().double()
-        return of_rows
-
-    course = Course(losses(), nets[0].baseline(whole), **judging)
-    while len(course.scores) <= max_iter and not course.has_ended:
-        for net, (train, _) in zip(nets, splits, strict=True):
-            net.fit_loop(Subset(whole, train), epochs=1)
-        course.add(losses())
+    # of all splits, so that random terms of a row's loss are those that the nets meet
+    floor_losses = None if floor is None else _pooled_losses([floor] * len(nets), splits, whole)
+    course = Course(
+        _pooled_losses(nets, splits, whole),
+        nets[0].baseline(whole),
+        floor_losses=floor_losses,
+        **judging,
+    )
+    trainings = [
+        net.epochs(Subset(whole, train)) for net, (train, _) in zip(nets, splits, strict=True)
+    ]
+    with progress_bar(max_iter, desc=f"{len(nets)} folds", disable=not verbose) as bar:
+        while len(course.scores) <= max_iter and not course.has_ended:
+            for training in trainings:
+                next(training)
+            train_loss = sum(net.history[-1, "train_loss"] for net in nets) / len(nets)
+            losses = _pooled_losses(nets, splits, whole)
+            course.add(losses)
+            bar.set_postfix(train_loss=train_loss, valid_loss=losses.mean().item(), refresh=False)
+            bar.update()
+            if not math.isfinite(train_loss) or losses.isnan().any():
+                _warn_of_divergence(len(course.scores) - 1, "the best epoch before", nets[0].lr)
+                break
     return course
+
+
+def _pooled_losses(nets, splits, whole):
+    """Return the losses of all rows, each by the net that has not seen it."""
+    losses = torch.empty(len(whole), dtype=torch.float64)
+    for net, (_, valid) in zip(nets, splits, strict=True):
+        losses[valid] = net.losses(Subset(whole, valid)).cpu().double()
+    return losses
 
 
 class Floor(Callback):
@@ -277,21 +317,20 @@ class DivergenceGuard(Callback):
     def on_train_end(self, net, **kwargs):
         if self.diverged_:
             net.load_state(self.good_weights_)
-            warnings.warn(
-                f"The loss was not finite in epoch {len(self.losses_)}, so training ended there"
-                f" with the last good weights; lower learning_rate_init={net.lr:g} or alpha, or"
-                " bring the features to one scale with a StandardScaler.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+            _warn_of_divergence(len(self.losses_), "the last good weights", net.lr)
         del self.good_weights_
+
+
+def progress_bar(n_epochs, desc=None, disable=False):
+    """Return a bar over epochs, which shows nothing where there are none."""
+    return tqdm(desc=desc, total=n_epochs, unit="epoch", disable=disable or not n_epochs)
 
 
 class ProgressBar(Callback):
     """One bar over all epochs, with the latest losses behind it."""
 
     def on_train_begin(self, net, **kwargs):
-        self.bar_ = tqdm(total=net.max_epochs, unit="epoch")
+        self.bar_ = progress_bar(net.max_epochs)
 
     def on_epoch_end(self, net, **kwargs):
         latest = net.history[-1]

@@ -204,6 +204,15 @@ class ReconstructionNet(NeuralNet):
 
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
         # As skorch's, but with a way out by which every callback sees the last epoch's end.
+        training = self.epochs(X, y)
+        for _ in range(self.max_epochs if epochs is None else epochs):
+            next(training)
+            if self.stop_training_:
+                break
+        return self
+
+    def epochs(self, X, y=None):
+        """Train for one more epoch at each ``next``."""
         train, valid = self.get_split_datasets(X, y)
         datasets = {"dataset_train": train, "dataset_valid": valid}
         train_batches = self.get_iterator(train, training=True)
@@ -214,16 +223,14 @@ class ReconstructionNet(NeuralNet):
             if self.written_out_ is not None:
                 weights = [self.flat_.vector]
             self.average_ = WeightAverage(weights, self.average_decay)
-        for _ in range(self.max_epochs if epochs is None else epochs):
+        while True:
             self.notify("on_epoch_begin", **datasets)
             self._look_at_weights()
             with self.average_.set_aside():
                 self.run_single_epoch(train_batches, True, "train", self.train_step)
             self.run_single_epoch(valid_batches, False, "valid", self.validation_step)
             self.notify("on_epoch_end", **datasets)
-            if self.stop_training_:
-                break
-        return self
+            yield
 
     def _choose_steps(self):
         """Have gradients computed by written-out backpropagation where that knows all about it."""

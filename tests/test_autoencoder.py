@@ -235,7 +235,7 @@ def test_the_scores_of_epochs_are_r2_on_the_rows_held_out(curve):
     assert autoencoder.score(held_out) == pytest.approx(
         autoencoder.best_validation_score_, abs=1e-5
     )
-    start = small(max_iter=0).fit(curve)
+    start = small(max_iter=0, validation_fraction=0.1).fit(curve)
     assert start.score(held_out) == pytest.approx(autoencoder.validation_scores_[0], abs=1e-5)
     assert start.validation_scores_ == pytest.approx(autoencoder.validation_scores_[:1])
 
@@ -796,7 +796,7 @@ def test_an_interrupt_is_raised_and_nothing_is_lost(curve):
 
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_a_loss_that_is_not_finite_ends_training_with_the_last_good_weights(curve, early_stopping):
-    parameters = {"early_stopping": early_stopping, "max_iter": 30}
+    parameters = {"early_stopping": early_stopping, "validation_fraction": 0.1, "max_iter": 30}
     with pytest.warns(ConvergenceWarning, match=r"epoch 8.*lower learning_rate_init=0.004"):
         spoiled = small(callbacks=[AtEpoch(8, spoil)], **parameters).fit(curve)
     assert spoiled.n_iter_ == 8
@@ -844,7 +844,7 @@ def test_callbacks_see_the_fit_and_stay_as_they_were(curve):
 def test_the_best_epoch_is_the_fits_whatever_a_callback_loads(curve, tmp_path):
     callback = Checkpoint(monitor="train_loss_best", dirname=tmp_path / "a", load_best=True)
     autoencoder = small(callbacks=[callback]).fit(curve)
-    plain = small().fit(curve)
+    plain = small(validation_fraction=0.1).fit(curve)
     assert torch.equal(weights(autoencoder), weights(plain))
     assert autoencoder.loss_curve_ == pytest.approx(plain.loss_curve_)
     assert autoencoder.best_iter_ == plain.best_iter_

@@ -553,7 +553,7 @@ def test_all_of_a_modules_state_is_restored(X, name):
         2, "on_epoch_begin", lambda net: nn.init.constant_(net.module_.decoder[0].bias, torch.nan)
     )
     make_net(module, callbacks=[spoil, callback], average_decay=0.0).fit(X)
-    best = callback.good_iter_ if name == "guard" else callback.best_iter_
+    best = callback.good_iter_ if name == "guard" else callback.course_.best_iter
     assert module.encoder.n_passes == 3 * best  # three steps an epoch
 
 

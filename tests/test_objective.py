@@ -248,7 +248,8 @@ def test_epochs_are_judged_by_loss_plus_penalty(curve, name, penalty):
 
 def test_kl_is_judged_by_the_loss_of_drawn_codes(curve):
     alpha = 0.05
-    fitted = small(penalty="kl", alpha=alpha, early_stopping=True, max_iter=0).fit(curve)
+    parameters = {"penalty": "kl", "alpha": alpha, "validation_fraction": 0.1, "max_iter": 0}
+    fitted = small(early_stopping=True, **parameters).fit(curve)
     start = fitted.validation_scores_[0]
     indices = fitted.net_.get_split_datasets(torch.zeros(len(curve), 5))[1].indices
     x = torch.tensor((curve - fitted.mean_) / fitted.scale_, dtype=torch.float32)[indices]
