@@ -396,6 +396,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "encoder": [callable, None],
         "decoder": [callable, None],
+        "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
         "init": [StrOptions({"pca", "random", *INITS}), BaseEstimator],
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "loss": [StrOptions({*_LOSSES, "binary_cross_entropy"}), callable],
@@ -432,6 +433,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         dropout=0.0,
         encoder=None,
         decoder=None,
+        categorical_features="from_dtype",
         init="pca",
         n_init=1,
         loss="squared_error",
@@ -463,6 +465,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.dropout = dropout
         self.encoder = encoder
         self.decoder = decoder
+        self.categorical_features = categorical_features
         self.init = init
         self.n_init = n_init
         self.loss = loss
@@ -510,6 +513,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         return tags
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -667,7 +672,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return _r2(losses.sum(), baselines.sum())
         # what was constant in fit has no unit
         counts = (n_observed > 0) & (self._judge.baselines > 0)
-        return float(np.mean([_r2(*both) for both in zip(losses[counts], baselines[counts], strict=True)]))
+        return float(
+            np.mean([_r2(*both) for both in zip(losses[counts], baselines[counts], strict=True)])
+        )
 
     def score_features(self, X):
         """Return how well each feature is reconstructed: R², or the share of the entropy explained.
@@ -753,7 +760,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if is_frame(X):
             check_names(X)
         known = None if origin is None else origin.categories_
-        rows, self.categories_ = self._rows(X, known, reset=origin is not self, ensure_min_samples=2)
+        rows, self.categories_ = self._rows(
+            X, known, reset=origin is not self, ensure_min_samples=2
+        )
         self._layout = Layout([0 if some is None else len(some) for some in self.categories_])
         names = np.array(self._names(), dtype=object)
         _warn_of_nothing(_n_empty(rows), names[observed_rows(rows) == 0].tolist())
@@ -927,14 +936,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             )
             self.init_scores_, best_score = [], math.nan
             for _ in range(self.n_init):
-                net, course, at_start = self._trained(X, data, components, origin, seed)
+                net, course, at_start = self._trained(X, inputs, components, origin, seed)
                 score = net.score_of(Dataset(data)) if course is None else course.best_score
                 if not score <= best_score:  # any is better than none, and than NaN
                     best, best_score = (net, course, at_start), score
                 self.init_scores_.append(score)
             net, course, at_start = best
             self._read_training(net, course)
-            self._settle(net, data, components, at_start, origin, seed)
+            self._settle(net, inputs, components, at_start, origin, seed)
 
     def _has_small_steps(self, X):
         """Return whether a training step is too small to gain by a second thread."""
@@ -954,76 +963,76 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return one_thread()
         return restored_threads()
 
-    def _trained(self, X, data, components, origin, seed):
+    def _trained(self, X, inputs, components, origin, seed):
         """Train and return the net, its course, and whether its weights are still the first.
 
         The course is None where no rows judge.
         """
         has_floor = origin is not None or self.init == "pca"
-        n_samples, draws = len(data), torch.randint(2**31, ()).item()
+        device, draws = inputs.device, torch.randint(2**31, ()).item()
 
         def start(components):
-            with seeded(draws, data.device):  # folds draw the weights that all rows do
-                return self._start(data, components, origin, X.dtype)
+            with seeded(draws, device):  # folds draw the weights that all rows do
+                return self._start(inputs, components, origin, X.dtype)
 
         module = start(components)
-        first = copy.deepcopy(module).to(data.device).state_dict()
-        n_valid = self._n_held_out(n_samples)
+        first = copy.deepcopy(module).to(device).state_dict()
+        n_valid = self._n_held_out(len(inputs))
         if not n_valid:
             # without a judge nothing can be known to be better than the start
             max_iter = 0 if self.early_stopping and has_floor else self.max_iter
-            net, course = self._fitted_net(module, data, max_iter), None
-        elif self._is_cross_fitted(data, origin):
-            with seeded(draws, data.device):  # the folds' training leaves no trace in that of all
-                course = self._cross_fitted(X, data, module, start, seed)
+            net, course = self._fitted_net(module, inputs, max_iter), None
+        elif self._is_cross_fitted(X, origin):
+            with seeded(draws, device):  # the folds' training leaves no trace in that of all
+                course = self._cross_fitted(X, inputs, module, start, seed)
             floor = [Floor(course)] if has_floor else []
-            net = self._fitted_net(module, data, course.best_iter, floor)
+            net = self._fitted_net(module, inputs, course.best_iter, floor)
             if has_floor and _callback(net, DivergenceGuard).diverged_:
                 course.go_back()  # no row has judged where it got to
                 net.module_.load_state_dict(first)
         else:
             split = ValidSplit(ShuffleSplit(1, test_size=n_valid, random_state=seed))
             judge = EarlyStopping(self.n_iter_no_change, self.tol, has_floor)
-            net = self._fitted_net(module, data, self.max_iter, [judge], split)
+            net = self._fitted_net(module, inputs, self.max_iter, [judge], split)
             judge = _callback(net, EarlyStopping)
             judge.restore(net)
             del judge.best_weights_
             course = judge.course_
         return net, course, _same_weights(net.module_, first)
 
-    def _is_cross_fitted(self, data, origin):
+    def _is_cross_fitted(self, X, origin):
         """Return whether all rows judge, in folds, and not a few that are held out.
 
         Callbacks are for one training, and rows that an earlier fit has seen are no judges of it.
         """
-        n_samples = len(data)
+        n_samples = X.shape[0]
         return (
             self.validation_fraction == "auto"
             and n_samples < _MANY_ROWS
             and self.n_components_ <= n_samples - math.ceil(n_samples / _N_FOLDS)
             and origin is None
             and not self.callbacks
-            and not isinstance(data, RowsOnDemand)
+            and not is_mapped(X)
         )
 
-    def _cross_fitted(self, X, data, module, start, seed):
+    def _cross_fitted(self, X, inputs, module, start, seed):
         """Return the course of folds that start as the module does, but from their own PCA."""
-        n_folds = min(_N_FOLDS, len(data))
-        splits = list(KFold(n_folds, shuffle=True, random_state=seed).split(data))
+        n_folds = min(_N_FOLDS, len(inputs))
+        splits = list(KFold(n_folds, shuffle=True, random_state=seed).split(np.arange(len(inputs))))
 
         def net_of(module):
-            return self._make_net(module, data, self.max_iter).initialize()
+            return self._make_net(module, inputs, self.max_iter).initialize()
 
         def fold(rows):
             if self.init != "pca":
                 return copy.deepcopy(module)
-            size = self.n_components_
-            return start(principal_components(rows, self.mean_, self.scale_, size, seed))
+            some = inputs.subset(rows)
+            return start(self._components(X[rows], some, self.n_components_, seed))
 
         return cross_fitted(
-            [net_of(fold(X[train])) for train, _ in splits],
+            [net_of(fold(train)) for train, _ in splits],
             splits,
-            data,
+            inputs.data,
             self.max_iter,
             floor=net_of(copy.deepcopy(module)) if self.init == "pca" else None,
             verbose=bool(self.verbose),
@@ -1031,10 +1040,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             tol=self.tol,
         )
 
-    def _fitted_net(self, module, data, max_iter, callbacks=(), split=None):
+    def _fitted_net(self, module, inputs, max_iter, callbacks=(), split=None):
         progress = [ProgressBar()] if self.verbose else []
         callbacks = [DivergenceGuard(), *callbacks, *progress]
-        net = self._make_net(module, data, max_iter, callbacks, split)
+        net, data = self._make_net(module, inputs, max_iter, callbacks, split), inputs.data
         with left_as_they_are(self.callbacks or []):
             # the target is the input; this one is for callbacks of skorch's that ask for one
             net.fit(data, None if isinstance(data, RowsOnDemand) else data)
@@ -1268,14 +1277,18 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Beside categories they are those of factor analysis of mixed data.
         """
         n_samples, n_inputs = len(inputs), self._layout.n_inputs
-        is_whole = inputs.observed.min() == 1
         n_components = min(n_components, n_samples, n_inputs)
-        if is_whole and not self._layout.categorical and not is_mapped(X):
-            return principal_components(X, self.mean_, self.scale_, n_components, random_state)
-        if is_whole and n_samples > n_inputs:
-            return chunked_components(inputs.chunks(), n_components, random_state)
-        some = self._some_rows(n_samples, n_inputs, random_state)
-        rows = inputs.data[some]
+        is_large = n_samples * n_inputs > _MAX_READ
+        if inputs.is_whole:
+            if is_large and n_samples > n_inputs and (is_mapped(X) or self._layout.categorical):
+                return chunked_components(inputs.chunks(), n_components, random_state)
+            if not self._layout.categorical:
+                return principal_components(X, self.mean_, self.scale_, n_components, random_state)
+        some = np.arange(n_samples)
+        if is_large:
+            n_some = max(_MAX_READ // n_inputs, min(n_samples, 2 * n_components))
+            some = check_random_state(random_state).choice(n_samples, n_some, replace=False)
+        rows = inputs.subset(some).data[:]
         missing = rows.isnan().cpu().numpy()[:, self._layout.features]
         values = inputs.input(rows).detach().cpu().double().numpy()
         return completed_components(values, missing, n_components, random_state)
@@ -1372,12 +1385,16 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _weighed(self, loss, data):
         """Return a loss of the entries that are there, whose mean over the rows is L."""
         rows = data.split(chunk_rows(self.n_features_in_))
-        return MixedLoss(loss.to(data.device), self._layout, self._shares).to(data.device).weigh(rows)
+        return (
+            MixedLoss(loss.to(data.device), self._layout, self._shares).to(data.device).weigh(rows)
+        )
 
     def _criterion(self, inputs):
-        loss, is_whole = self._named_loss(), inputs.observed.min() == 1
-        if is_whole and not self._layout.categorical:
+        loss = self._named_loss()
+        if inputs.is_whole and not self._layout.categorical:
             return loss
+        if type(loss) is SquaredError:
+            return copy.deepcopy(self._judge)
         if isinstance(loss, EntrywiseLoss):
             return self._weighed(loss, inputs.data)
         return ObservedLoss(loss, inputs.observed.mean().item())
@@ -1392,19 +1409,19 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return OnNumbers(corruption, self._layout)
         return corruption
 
-    def _make_net(self, module, data, max_iter, callbacks=(), split=None):
+    def _make_net(self, module, inputs, max_iter, callbacks=(), split=None):
         optimizer, options = _OPTIMIZERS.get(self.optimizer, (self.optimizer, {}))
-        n_valid = 0 if split is None else self._n_held_out(len(data))
-        on_cpu = data.device.type == "cpu"
+        n_valid = 0 if split is None else self._n_held_out(len(inputs))
+        on_cpu = inputs.device.type == "cpu"
         return ReconstructionNet(
             module,
-            self._criterion(),
+            self._criterion(inputs),
             # where steps are small there is one thread, and nothing to try
             iterator_train=TimedBatches if on_cpu else TensorBatches,
             optimizer=optimizer,
             lr=self.learning_rate_init,
             max_epochs=max_iter,
-            batch_size=self._batch_size(len(data) - n_valid),
+            batch_size=self._batch_size(len(inputs) - n_valid),
             iterator_train__shuffle=True,
             iterator_valid__batch_size=chunk_rows(self.n_features_in_),
             train_split=split,
@@ -1415,7 +1432,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             corruption_level=self.corruption_level,
             average_decay=0.99 if self.average else 0.0,
             verbose=self.verbose,
-            device=data.device,
+            device=inputs.device,
             **{f"optimizer__{name}": value for name, value in options.items()},
         )
 
@@ -1445,14 +1462,15 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             self.best_iter_ = min(course.best_iter, guard.good_iter_)
             self.best_validation_score_ = course.scores[self.best_iter_]
 
-    def _settle(self, net, data, components, at_start, origin, seed):
+    def _settle(self, net, inputs, components, at_start, origin, seed):
         """Give the codes of a trained net their axes and set what they explain."""
-        module = net.module_.eval()
+        module, data = net.module_.eval(), inputs.data
         variational, penalty = self._is_variational(), self._active_penalty()
-        self.code_scale_ = 1.0 if variational else self.scale_
+        self.code_scale_ = 1.0 if variational or self._layout.categorical else self.scale_
         at_pca = at_start and self.init == "pca" and origin is None
+        n_rows = chunk_rows(self._layout.n_inputs)
         with torch.no_grad():
-            moments = _code_moments(module.encoder, components, data)
+            moments = _code_moments(module, components, data.split(n_rows))
             if at_pca:
                 # PCA's own codes: turning them could only add rounding, or new arbitrary axes
                 # where components explain equally much
@@ -1464,20 +1482,37 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 axes, mean = (ordered_axes if keeps_axes else principal_axes)(moments)
             net.module_ = turned(module, axes, mean).to(data.device).eval()
             squares = moments.squares_along(axes, mean)
-            total = sum(_sum(_row_squares(rows)) for rows in data.split(_CHUNK_ROWS))
-            if at_pca and total and not variational:
-                ratios = squares.numpy() * len(data) / total
+            total = sum(_sum(self._judge.of_mean(rows)) for rows in data.split(n_rows))
+            is_linear = at_pca and inputs.is_whole and not self._layout.categorical
+            if is_linear and total and not variational:
+                ratios = squares.numpy() * len(data) / (total * self.n_features_in_)
             else:
-                errors = _errors_by_components(net.module_, data)
+                errors = _errors_by_components(net.module_, self._judge, data.split(n_rows))
                 ratios = np.diff([_r2(error, total) for error in errors], prepend=0.0)
-            self.code_sparsity_ = _sparsity(net.module_.encoder, data, squares)
+            self.code_sparsity_ = _sparsity(net.module_.encode, data.split(n_rows), squares)
             some = torch.from_numpy(density_rows(len(data), seed)).to(data.device)
-            codes = net.module_.encoder(data.index_select(0, some)).cpu().double().numpy()
+            codes = net.module_.encode(data.index_select(0, some)).cpu().double().numpy()
         self.net_ = net
         variances = moments.variances_along(axes).numpy() * (len(data) / (len(data) - 1))
         self.explained_variance_ = variances * self.code_scale_**2
         self.explained_variance_ratio_ = ratios
         self.density_ = code_density(codes, seed)
+
+
+def _n_empty(rows):
+    """Return how many rows have no entries."""
+    return np.count_nonzero(n_missing(rows) == rows.shape[1])
+
+
+def _warn_of_nothing(n_rows, columns):
+    nothing = [f"{n_rows} rows"] if n_rows else []
+    nothing += [f"the columns {columns}"] if columns else []
+    if nothing:
+        warnings.warn(
+            f"Nothing is known of {' and '.join(nothing)} of X: the mean takes their place.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _check_fitted_start(origin):
@@ -1513,43 +1548,46 @@ def _same_weights(module, weights):
     return all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
 
 
-def _code_moments(encoder, components, data):
+def _code_moments(module, components, chunks):
     """Return the moments of the codes of the rows, as the encoder has them."""
-    components = torch.from_numpy(components).to(data.device, torch.float32)
-    chunks = ((encoder(rows), rows @ components.T) for rows in data.split(_CHUNK_ROWS))
-    moments = CodeMoments(*next(chunks))
-    for codes, scores in chunks:
-        moments.add(codes, scores)
+    moments = None
+    for rows in chunks:
+        inputs = module.input(rows)
+        scores = inputs @ torch.from_numpy(components).to(inputs).T
+        if moments is None:
+            moments = CodeMoments(module.encoder(inputs), scores)
+        else:
+            moments.add(module.encoder(inputs), scores)
     return moments
 
 
-def _sparsity(encoder, data, squares):
+def _sparsity(encode, chunks, squares):
     """Return the share of near zeros in the codes, whose components have these mean squares."""
-    near_zero = 1e-3 * squares.sqrt().to(data.device, torch.float32)
-    n_zeros = sum(int((encoder(r).abs() <= near_zero).sum()) for r in data.split(_CHUNK_ROWS))
-    return n_zeros / (len(data) * len(squares))
+    n_zeros = n_codes = 0
+    for rows in chunks:
+        codes = encode(rows)
+        near_zero = 1e-3 * squares.sqrt().to(codes)
+        n_zeros += int((codes.abs() <= near_zero).sum())
+        n_codes += codes.numel()
+    return n_zeros / n_codes
 
 
-def _errors_by_components(module, data):
-    """Return the squared error that the first component alone leaves, the first two, …, all."""
+def _errors_by_components(module, loss, chunks):
+    """Return the loss that the first component alone leaves, the first two, …, all."""
     errors = 0.0
-    for rows in data.split(_CHUNK_ROWS):
-        codes = module.encoder(rows)
+    for rows in chunks:
+        codes = module.encode(rows)
         kept = torch.zeros_like(codes)
         left = []
         for i, component in enumerate(codes.T):
             kept[:, i] = component
-            left.append(_sum(_row_squares(module.decode(kept) - rows)))
+            left.append(_sum(loss(module.decode(kept), rows)))
         errors += np.array(left)
     return errors
 
 
 def _sum(values):
     return values.cpu().sum(dtype=torch.float64).item()  # on the CPU: some devices have no float64
-
-
-def _row_squares(rows):
-    return rows.square().sum(dim=1)
 
 
 def _r2(squared_error, squared_deviation):

@@ -89,6 +89,20 @@ class InputRows:
     def __getitem__(self, rows):
         return self.input(self.data[rows])
 
+    @property
+    def is_whole(self):
+        """Whether nothing is missing."""
+        return bool(self.observed.min() == 1)
+
+    def subset(self, rows):
+        """Return some of the rows, which an array names."""
+        data = self.data
+        if isinstance(data, RowsOnDemand):
+            data = RowsOnDemand(data.X[rows], data.to_units, data.device)
+        else:
+            data = data[torch.from_numpy(rows).to(data.device)]
+        return InputRows(data, self.input, self.observed)
+
     def chunks(self):
         """Yield all rows, as many at a time as are mapped at a time."""
         n_rows = chunk_rows(len(self.observed))

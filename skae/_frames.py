@@ -378,9 +378,7 @@ def filled(X, values, missing, categories=None):
     if is_polars(X):
         import polars as pl
 
-        replaced = [
-            pl.Series(table.columns[j], missing[:, j]).not_() for j in holey
-        ]
+        replaced = [pl.Series(table.columns[j], missing[:, j]).not_() for j in holey]
         return X.with_columns(
             X.to_series(j).zip_with(keep, table.to_series(j))
             for j, keep in zip(holey, replaced, strict=True)

@@ -230,7 +230,9 @@ def completed_components(inputs, missing, n_components, random_state):
         for _ in range(_N_COMPLETIONS if missing.any() else 0):
             variances = pca.explained_variance_
             noise = min(pca.noise_variance_, variances.min())
-            shrunk = codes * (1 - np.divide(noise, variances, where=variances > 0, out=0 * variances))
+            shrunk = codes * (
+                1 - np.divide(noise, variances, where=variances > 0, out=0 * variances)
+            )
             found = (shrunk @ pca.components_ + pca.mean_)[missing]
             change = np.linalg.norm(found - inputs[missing])
             inputs[missing] = found
