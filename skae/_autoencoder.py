@@ -74,6 +74,7 @@ from skae._initialization import (
     perceptron,
     principal_components,
     set_to_pca,
+    share_kept,
     with_linear_skip,
 )
 from skae._mixed import (
@@ -623,8 +624,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         rows = self._validated(X, accept_sparse=False)
         table = X if is_frame(X) or isinstance(X, np.ndarray) else rows
+        missing = np.isnan(rows)
         values = self._reconstructed(rows)
-        return filled(table, values, np.isnan(rows), self._known_categories)
+        # once more from what was found, which is nearer to the truth than what the encoder saw
+        values = self._reconstructed(np.where(missing, values, rows))
+        return filled(table, values, missing, self._known_categories)
 
     def score_samples(self, X):
         """Return how well each row is reconstructed, minus the distance ‖x − x̂‖₂.
@@ -927,23 +931,23 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 self.mean_, self.scale_ = origin.mean_, origin.scale_
                 n_components = origin.n_components_
             data = self._training_data(X, device)
-            inputs = self._training_inputs(X, data, origin)
-            components = self._components(X, inputs, n_components, random_state)
-            self.n_components_ = len(components) if n_components < 1 else n_components
+            columns = self._columns(X, data, origin)
+            pca = self._pca(X, columns, n_components, random_state)
+            self.n_components_ = len(pca.components_) if n_components < 1 else n_components
             self._judge = self._weighed(SquaredError(), data)
             self._fitted_structure = (
                 self._structure() if origin is None else origin._fitted_structure
             )
             self.init_scores_, best_score = [], math.nan
             for _ in range(self.n_init):
-                net, course, at_start = self._trained(X, inputs, components, origin, seed)
+                net, course, at_start = self._trained(X, columns, pca, origin, seed)
                 score = net.score_of(Dataset(data)) if course is None else course.best_score
                 if not score <= best_score:  # any is better than none, and than NaN
                     best, best_score = (net, course, at_start), score
                 self.init_scores_.append(score)
             net, course, at_start = best
             self._read_training(net, course)
-            self._settle(net, inputs, components, at_start, origin, seed)
+            self._settle(net, data, pca.components_, at_start, origin, seed)
 
     def _has_small_steps(self, X):
         """Return whether a training step is too small to gain by a second thread."""
@@ -963,37 +967,37 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return one_thread()
         return restored_threads()
 
-    def _trained(self, X, inputs, components, origin, seed):
+    def _trained(self, X, columns, pca, origin, seed):
         """Train and return the net, its course, and whether its weights are still the first.
 
         The course is None where no rows judge.
         """
         has_floor = origin is not None or self.init == "pca"
-        device, draws = inputs.device, torch.randint(2**31, ()).item()
+        device, draws = columns.device, torch.randint(2**31, ()).item()
 
-        def start(components):
+        def start(pca):
             with seeded(draws, device):  # folds draw the weights that all rows do
-                return self._start(inputs, components, origin, X.dtype)
+                return self._start(columns, pca, origin, X.dtype)
 
-        module = start(components)
+        module = start(pca)
         first = copy.deepcopy(module).to(device).state_dict()
-        n_valid = self._n_held_out(len(inputs))
+        n_valid = self._n_held_out(len(columns))
         if not n_valid:
             # without a judge nothing can be known to be better than the start
             max_iter = 0 if self.early_stopping and has_floor else self.max_iter
-            net, course = self._fitted_net(module, inputs, max_iter), None
+            net, course = self._fitted_net(module, columns.data, max_iter), None
         elif self._is_cross_fitted(X, origin):
             with seeded(draws, device):  # the folds' training leaves no trace in that of all
-                course = self._cross_fitted(X, inputs, module, start, seed)
+                course = self._cross_fitted(X, columns, module, start, seed)
             floor = [Floor(course)] if has_floor else []
-            net = self._fitted_net(module, inputs, course.best_iter, floor)
+            net = self._fitted_net(module, columns.data, course.best_iter, floor)
             if has_floor and _callback(net, DivergenceGuard).diverged_:
                 course.go_back()  # no row has judged where it got to
                 net.module_.load_state_dict(first)
         else:
             split = ValidSplit(ShuffleSplit(1, test_size=n_valid, random_state=seed))
             judge = EarlyStopping(self.n_iter_no_change, self.tol, has_floor)
-            net = self._fitted_net(module, inputs, self.max_iter, [judge], split)
+            net = self._fitted_net(module, columns.data, self.max_iter, [judge], split)
             judge = _callback(net, EarlyStopping)
             judge.restore(net)
             del judge.best_weights_
@@ -1015,24 +1019,25 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             and not is_mapped(X)
         )
 
-    def _cross_fitted(self, X, inputs, module, start, seed):
+    def _cross_fitted(self, X, columns, module, start, seed):
         """Return the course of folds that start as the module does, but from their own PCA."""
-        n_folds = min(_N_FOLDS, len(inputs))
-        splits = list(KFold(n_folds, shuffle=True, random_state=seed).split(np.arange(len(inputs))))
+        n_folds = min(_N_FOLDS, len(columns))
+        splits = list(
+            KFold(n_folds, shuffle=True, random_state=seed).split(np.arange(len(columns)))
+        )
 
         def net_of(module):
-            return self._make_net(module, inputs, self.max_iter).initialize()
+            return self._make_net(module, columns.data, self.max_iter).initialize()
 
         def fold(rows):
             if self.init != "pca":
                 return copy.deepcopy(module)
-            some = inputs.subset(rows)
-            return start(self._components(X[rows], some, self.n_components_, seed))
+            return start(self._pca(X[rows], columns.subset(rows), self.n_components_, seed))
 
         return cross_fitted(
             [net_of(fold(train)) for train, _ in splits],
             splits,
-            inputs.data,
+            columns.data,
             self.max_iter,
             floor=net_of(copy.deepcopy(module)) if self.init == "pca" else None,
             verbose=bool(self.verbose),
@@ -1040,10 +1045,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             tol=self.tol,
         )
 
-    def _fitted_net(self, module, inputs, max_iter, callbacks=(), split=None):
+    def _fitted_net(self, module, data, max_iter, callbacks=(), split=None):
         progress = [ProgressBar()] if self.verbose else []
         callbacks = [DivergenceGuard(), *callbacks, *progress]
-        net, data = self._make_net(module, inputs, max_iter, callbacks, split), inputs.data
+        net = self._make_net(module, data, max_iter, callbacks, split)
         with left_as_they_are(self.callbacks or []):
             # the target is the input; this one is for callbacks of skorch's that ask for one
             net.fit(data, None if isinstance(data, RowsOnDemand) else data)
@@ -1118,7 +1123,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _check_objective(self, module, rows):
         """Try a loss, corruption or penalty of one's own on some rows."""
-        rows = rows.nan_to_num()
+        rows, whole = rows.nan_to_num(), rows
         if callable(self.loss):
             x_hat = torch.zeros_like(rows).requires_grad_()
             losses = checked_output("loss", self.loss, (x_hat, rows), (len(rows),))
@@ -1129,7 +1134,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         penalty = self._active_penalty()
         if isinstance(self.penalty, Penalty) and penalty is not None:
             module.cpu().eval()
-            pieces = module.encoded(module.input(rows).detach().requires_grad_())
+            pieces = module.encoded(module.input(whole).detach().requires_grad_())
             pieces["weights"] = module.penalized_weights()
             if not pieces["weights"] and not penalty.on_rows:
                 return  # networks without matrices: there is nothing to penalise
@@ -1256,50 +1261,52 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             data[rows] = self._to_units(X[rows], device)
         return data
 
-    def _training_inputs(self, X, data, origin):
-        """Return the rows as inputs, by a module that is made for them or that of an earlier fit."""
+    def _columns(self, X, data, origin):
+        """Return the rows with inputs in the place of categories.
+
+        Their vectors are made for the rows, or those of an earlier fit.
+        """
+        self._is_whole = observed_rows(X).min() == X.shape[0]
         layout = self._layout
         self._shares = category_shares(X, layout) if origin is None else origin._shares
+        if not layout.categorical:
+            return InputRows(data, nn.Identity())
         if origin is not None:
-            module = copy.deepcopy(origin.net_.module_.input)
-        elif layout.categorical:
+            module = copy.deepcopy(origin.net_.module_.input[0])
+        else:
             chunks = functools.partial(data.split, chunk_rows(layout.n_inputs))
             vectors = category_vectors(layout, self._shares, chunks)
             module = MixedInput(layout, self._shares, vectors)
-        else:
-            module = Filled()
-        observed = torch.from_numpy(observed_rows(X) / X.shape[0])
-        return InputRows(data, module.to(data.device), observed[layout.features])
+        return InputRows(data, module.to(data.device))
 
-    def _components(self, X, inputs, n_components, random_state):
-        """Return the principal components of the rows.
-
-        Beside categories they are those of factor analysis of mixed data.
-        """
-        n_samples, n_inputs = len(inputs), self._layout.n_inputs
+    def _pca(self, X, columns, n_components, random_state):
+        """Return the PCA of the rows; beside categories the factor analysis of mixed data."""
+        n_samples, n_inputs = len(columns), self._layout.n_inputs
         n_components = min(n_components, n_samples, n_inputs)
         is_large = n_samples * n_inputs > _MAX_READ
-        if inputs.is_whole:
+        if self._is_whole:
             if is_large and n_samples > n_inputs and (is_mapped(X) or self._layout.categorical):
-                return chunked_components(inputs.chunks(), n_components, random_state)
+                return chunked_components(columns.chunks(), n_components, random_state)
             if not self._layout.categorical:
                 return principal_components(X, self.mean_, self.scale_, n_components, random_state)
         some = np.arange(n_samples)
         if is_large:
-            n_some = max(_MAX_READ // n_inputs, min(n_samples, 2 * n_components))
+            n_some = min(n_samples, max(_MAX_READ // n_inputs, 2 * n_components))
             some = check_random_state(random_state).choice(n_samples, n_some, replace=False)
-        rows = inputs.subset(some).data[:]
-        missing = rows.isnan().cpu().numpy()[:, self._layout.features]
-        values = inputs.input(rows).detach().cpu().double().numpy()
-        return completed_components(values, missing, n_components, random_state)
+        rows = columns.subset(some)[:].cpu().double().numpy()
+        return completed_components(rows, n_components, random_state)
 
-    def _start(self, inputs, components, origin, dtype):
+    def _start(self, columns, pca, origin, dtype):
         """Return the networks as they are before training on data that came in some dtype."""
         if origin is not None:
             module = unturned(copy.deepcopy(origin.net_.module_))
-            self._check_objective(module, inputs.data[:3].cpu())
+            self._check_objective(module, columns.data[:3].cpu())
             return module
-        n_inputs = self._layout.n_inputs
+        filled = self._filled(pca).to(columns.device)
+        input = filled
+        if self._layout.categorical:
+            input = nn.Sequential(copy.deepcopy(columns.module), filled)
+        inputs, n_inputs = InputRows(columns.data, input), self._layout.n_inputs
         encoder, decoder = self._networks(inputs, dtype)
         log_variance = torch.zeros(self.n_components_)
         if self.linear_skip:
@@ -1309,20 +1316,26 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             if self.init == "pca":
                 deviations = np.ones(self.n_components_)
                 if self._is_variational():
-                    deviations = deviations_along(components, inputs)
+                    deviations = deviations_along(pca.components_, inputs)
                     log_variance = log_variances(deviations, n_inputs, self.alpha)
-                set_to_pca(to_code, to_row, components, deviations)
+                set_to_pca(to_code, to_row, pca.components_, deviations)
                 encoder = adding_nothing(encoder, self.tied_weights)
                 decoder = adding_nothing(decoder, self.tied_weights)
             n_more = self._n_codes() - self.n_components_
-            encoder, decoder = with_linear_skip(encoder, decoder, to_code, to_row, inputs, n_more)
-        input = copy.deepcopy(inputs.input)
-        module = Autoencoder(
-            self._ended(encoder, log_variance), decoder, self._output(input), input
-        )
+            encoder, decoder = with_linear_skip(
+                encoder, decoder, to_code, to_row, inputs, columns, n_more
+            )
+        encoder = self._ended(encoder, log_variance)
+        module = Autoencoder(encoder, decoder, self._output(input), input)
         module.to("cpu", torch.float32)  # whatever torch's default is
-        self._check_objective(module, inputs.data[:3].cpu())
+        self._check_objective(module, columns.data[:3].cpu())
         return module
+
+    def _filled(self, pca):
+        """Return what fills missing entries of inputs, in training if there are any."""
+        in_training = not self._is_whole or self._corruption() is not None
+        values = pca.components_, share_kept(pca)
+        return Filled(*(torch.from_numpy(v).to(torch.float32) for v in values), in_training)
 
     def _n_codes(self):
         """Return the number of the encoder's outputs: two per component for distributions.
@@ -1369,7 +1382,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _output(self, input):
         if self._layout.categorical:
-            return MixedOutput(self._layout, self._shares, input)
+            return MixedOutput(self._layout, self._shares, input[0])
         if self.output_activation == "identity":
             return None
         return Logistic(torch.tensor(self.mean_, dtype=torch.float32), self.scale_)
@@ -1389,15 +1402,16 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             MixedLoss(loss.to(data.device), self._layout, self._shares).to(data.device).weigh(rows)
         )
 
-    def _criterion(self, inputs):
+    def _criterion(self, data):
         loss = self._named_loss()
-        if inputs.is_whole and not self._layout.categorical:
+        if self._is_whole and not self._layout.categorical:
             return loss
         if type(loss) is SquaredError:
             return copy.deepcopy(self._judge)
         if isinstance(loss, EntrywiseLoss):
-            return self._weighed(loss, inputs.data)
-        return ObservedLoss(loss, inputs.observed.mean().item())
+            return self._weighed(loss, data)
+        observed = sum((~rows.isnan()).sum().item() for rows in data.split(chunk_rows(1)))
+        return ObservedLoss(loss, observed / (len(data) * self.n_features_in_))
 
     def _corruption(self):
         """Return what corrupts rows, or None where it has no strength."""
@@ -1409,19 +1423,19 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return OnNumbers(corruption, self._layout)
         return corruption
 
-    def _make_net(self, module, inputs, max_iter, callbacks=(), split=None):
+    def _make_net(self, module, data, max_iter, callbacks=(), split=None):
         optimizer, options = _OPTIMIZERS.get(self.optimizer, (self.optimizer, {}))
-        n_valid = 0 if split is None else self._n_held_out(len(inputs))
-        on_cpu = inputs.device.type == "cpu"
+        n_valid = 0 if split is None else self._n_held_out(len(data))
+        on_cpu = data.device.type == "cpu"
         return ReconstructionNet(
             module,
-            self._criterion(inputs),
+            self._criterion(data),
             # where steps are small there is one thread, and nothing to try
             iterator_train=TimedBatches if on_cpu else TensorBatches,
             optimizer=optimizer,
             lr=self.learning_rate_init,
             max_epochs=max_iter,
-            batch_size=self._batch_size(len(inputs) - n_valid),
+            batch_size=self._batch_size(len(data) - n_valid),
             iterator_train__shuffle=True,
             iterator_valid__batch_size=chunk_rows(self.n_features_in_),
             train_split=split,
@@ -1432,7 +1446,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             corruption_level=self.corruption_level,
             average_decay=0.99 if self.average else 0.0,
             verbose=self.verbose,
-            device=inputs.device,
+            device=data.device,
             **{f"optimizer__{name}": value for name, value in options.items()},
         )
 
@@ -1462,9 +1476,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             self.best_iter_ = min(course.best_iter, guard.good_iter_)
             self.best_validation_score_ = course.scores[self.best_iter_]
 
-    def _settle(self, net, inputs, components, at_start, origin, seed):
+    def _settle(self, net, data, components, at_start, origin, seed):
         """Give the codes of a trained net their axes and set what they explain."""
-        module, data = net.module_.eval(), inputs.data
+        module = net.module_.eval()
         variational, penalty = self._is_variational(), self._active_penalty()
         self.code_scale_ = 1.0 if variational or self._layout.categorical else self.scale_
         at_pca = at_start and self.init == "pca" and origin is None
@@ -1483,7 +1497,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             net.module_ = turned(module, axes, mean).to(data.device).eval()
             squares = moments.squares_along(axes, mean)
             total = sum(_sum(self._judge.of_mean(rows)) for rows in data.split(n_rows))
-            is_linear = at_pca and inputs.is_whole and not self._layout.categorical
+            is_linear = at_pca and self._is_whole and not self._layout.categorical
             if is_linear and total and not variational:
                 ratios = squares.numpy() * len(data) / (total * self.n_features_in_)
             else:

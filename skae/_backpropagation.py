@@ -135,8 +135,7 @@ class WrittenOut:
 def is_known(module, criterion):
     """Return whether backpropagation is written out for a module and a criterion.
 
-    That is so for the squared error of all entries (others are judged by a loss that leaves out what
-    is missing) of perceptrons without dropout or tied weights, with and
+    That is so for the squared error of perceptrons without dropout or tied weights, with and
     without linear paths around them, whose weights are all trained, if no hook looks into them.
     """
     # duplicates as well: what serves twice is seen by its weights
@@ -145,7 +144,7 @@ def is_known(module, criterion):
     return (
         type(criterion) is SquaredError
         and type(module) is Autoencoder
-        and type(module.input) is Filled
+        and type(module.input) in (nn.Identity, Filled)
         and type(module.output) is nn.Identity
         and all(type(part) in _LAYERS for part in parts)
         and all(_is_plain(part.linear) for part in parts if type(part) is LinearSkip)

@@ -1,13 +1,11 @@
 """Rows as the networks see them, and mini-batches of them."""
 
-import copy
 import mmap
 
 import torch
 from torch.utils.data import Subset
 
 from skae._threads import ThreadTrials
-
 
 # How many values, and rows, are read at a time: enough to fill the cores, few enough to stay in cache.
 _CHUNK_VALUES = 2**22
@@ -62,21 +60,18 @@ class RowsOnDemand:
 
 
 class InputRows:
-    """Rows as the encoder sees them, made when they are read.
+    """Rows as a module makes them, when they are read.
 
     Parameters
     ----------
     data : Tensor or RowsOnDemand of shape (n_samples, n_features)
-    input : nn.Module
-        What makes inputs of rows.
-    observed : Tensor of shape (n_inputs,)
-        Share of the rows in which each input is not missing.
+    module : nn.Module
+        On the device of the data.
     """
 
-    def __init__(self, data, input, observed):
+    def __init__(self, data, module):
         self.data = data
-        self.input = input
-        self.observed = observed
+        self.module = module
 
     @property
     def device(self):
@@ -87,12 +82,12 @@ class InputRows:
 
     @torch.no_grad()
     def __getitem__(self, rows):
-        return self.input(self.data[rows])
+        return self.module(self.data[rows])
 
-    @property
-    def is_whole(self):
-        """Whether nothing is missing."""
-        return bool(self.observed.min() == 1)
+    def chunks(self):
+        """Yield all rows, as many at a time as are mapped at a time."""
+        n_rows = chunk_rows(self[:1].shape[1])
+        return (self[i : i + n_rows] for i in range(0, len(self), n_rows))
 
     def subset(self, rows):
         """Return some of the rows, which an array names."""
@@ -101,12 +96,7 @@ class InputRows:
             data = RowsOnDemand(data.X[rows], data.to_units, data.device)
         else:
             data = data[torch.from_numpy(rows).to(data.device)]
-        return InputRows(data, self.input, self.observed)
-
-    def chunks(self):
-        """Yield all rows, as many at a time as are mapped at a time."""
-        n_rows = chunk_rows(len(self.observed))
-        return (self[i : i + n_rows] for i in range(0, len(self), n_rows))
+        return InputRows(data, self.module)
 
 
 def is_mapped(X):

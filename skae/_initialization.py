@@ -16,9 +16,9 @@ from skae._batches import chunks_of
 from skae._mixed import N_EMBEDDED, MixedInput
 from skae.modules import MLP, Gate, LinearSkip, SoftClip, TiedLinear
 
-# How often missing entries are filled at most, and the relative change that is none.
+# How often missing entries are filled. Where many are missing more is worse: in the end some of
+# what is filled in is far from all that was seen.
 _N_COMPLETIONS = 20
-_CLOSE = 1e-3
 
 
 def data_units(X):
@@ -145,7 +145,8 @@ def principal_components(X, mean, scale, n_components, random_state):
 
     Returns
     -------
-    ndarray of shape (n_components, n_features)
+    PCA
+        Fitted. Its components are meant, and the variances are in arbitrary units.
     """
     if scipy.sparse.issparse(X):
         return _sparse_components(X, n_components, random_state)
@@ -154,8 +155,7 @@ def principal_components(X, mean, scale, n_components, random_state):
     if not (1 / unit < scale < unit and np.abs(mean).max() < far * scale):
         X = X - mean.astype(X.dtype)
         X /= scale
-    with np.errstate(invalid="ignore"):  # 0/0 in its explained variance ratio where X is constant
-        return PCA(n_components, random_state=random_state).fit(X).components_
+    return _fitted_pca(X, n_components, random_state=random_state)
 
 
 def _sparse_components(X, n_components, random_state):
@@ -166,8 +166,29 @@ def _sparse_components(X, n_components, random_state):
     """
     by_lanczos = n_components >= 1 and n_components < min(X.shape)
     solver = "arpack" if by_lanczos else "covariance_eigh"
-    with np.errstate(invalid="ignore"):  # as above
-        return PCA(n_components, svd_solver=solver, random_state=random_state).fit(X).components_
+    return _fitted_pca(X, n_components, svd_solver=solver, random_state=random_state)
+
+
+def _fitted_pca(X, n_components, **options):
+    with np.errstate(invalid="ignore"):  # 0/0 in its explained variance ratio where X is constant
+        return PCA(n_components, **options).fit(X)
+
+
+def share_kept(pca):
+    """Return which share of each component's code is no noise, in regularised iterative PCA.
+
+    Parameters
+    ----------
+    pca : PCA
+
+    Returns
+    -------
+    ndarray of shape (n_components,)
+    """
+    variances = pca.explained_variance_
+    noise = max(pca.noise_variance_, 0.0)  # by rounding it may be less
+    shares = np.divide(variances - noise, variances, out=0 * variances, where=variances > 0)
+    return shares.clip(0, 1)
 
 
 def chunked_components(rows, n_components, random_state):
@@ -191,8 +212,7 @@ def chunked_components(rows, n_components, random_state):
     variances, axes = np.linalg.eigh(gram)
     rows = axes.T * np.sqrt(variances.clip(0))[:, np.newaxis]
     rows = np.concatenate([rows, -rows])
-    with np.errstate(invalid="ignore"):  # as above
-        return PCA(n_components, random_state=random_state).fit(rows).components_
+    return _fitted_pca(rows, n_components, random_state=random_state)
 
 
 def _gram(rows):
@@ -200,8 +220,8 @@ def _gram(rows):
     return rows.T @ rows
 
 
-def completed_components(inputs, missing, n_components, random_state):
-    """Return the principal components of rows of which entries are missing.
+def completed_components(inputs, n_components, random_state):
+    """Return what :func:`principal_components` does for rows of which entries are missing.
 
     These are filled by what the components reconstruct, which gives better components, and so on
     (regularised iterative PCA): reconstructions are shrunk by the share of noise in each component,
@@ -209,37 +229,28 @@ def completed_components(inputs, missing, n_components, random_state):
 
     Parameters
     ----------
-    inputs : ndarray of shape (n_samples, n_inputs), float64
-        In units, with zero where entries are missing. They are filled in place.
-    missing : ndarray of shape (n_samples, n_inputs), bool
+    inputs : ndarray of shape (n_samples, n_inputs)
+        In units, and NaN where entries are missing. They are filled in place.
     n_components : int or float
     random_state : int, RandomState instance or None
 
     Returns
     -------
-    ndarray of shape (n_components, n_inputs)
+    PCA
 
     References
     ----------
     J. Josse and F. Husson, "missMDA: A Package for Handling Missing Values in Multivariate Data
     Analysis", J. Stat. Softw. 70 (2016), doi:10.18637/jss.v070.i01.
     """
-    pca = PCA(n_components, random_state=random_state)
-    with np.errstate(invalid="ignore"):  # as above
-        codes = pca.fit_transform(inputs)
-        for _ in range(_N_COMPLETIONS if missing.any() else 0):
-            variances = pca.explained_variance_
-            noise = min(pca.noise_variance_, variances.min())
-            shrunk = codes * (
-                1 - np.divide(noise, variances, where=variances > 0, out=0 * variances)
-            )
-            found = (shrunk @ pca.components_ + pca.mean_)[missing]
-            change = np.linalg.norm(found - inputs[missing])
-            inputs[missing] = found
-            codes = pca.fit_transform(inputs)
-            if change <= _CLOSE * np.linalg.norm(found):
-                break
-    return pca.components_
+    missing = np.isnan(inputs)
+    inputs[missing] = 0.0
+    pca = _fitted_pca(inputs, n_components, random_state=random_state)
+    for _ in range(_N_COMPLETIONS if missing.any() else 0):
+        codes = pca.transform(inputs) * share_kept(pca)
+        inputs[missing] = pca.inverse_transform(codes)[missing]
+        pca = _fitted_pca(inputs, n_components, random_state=random_state)
+    return pca
 
 
 def category_vectors(layout, shares, chunks):
@@ -270,7 +281,7 @@ def category_vectors(layout, shares, chunks):
         for rows in chunks():
             rows = rows.cpu()
             codes = rows[:, j].nan_to_num().long()
-            totals.index_add_(0, codes, plain.plain(rows.nan_to_num()))
+            totals.index_add_(0, codes, plain.plain(rows).nan_to_num())
             counts += torch.bincount(codes, minlength=n_categories + 1)
         roots = some.sqrt().unsqueeze(1)
         means = totals[1:] / (counts[1:].unsqueeze(1) + 10)
@@ -504,7 +515,7 @@ def adding_nothing(branch, tied):
     return Gate(branch) if tied or zeroed is None else zeroed()
 
 
-def with_linear_skip(encoder, decoder, to_code, to_row, inputs, n_more):
+def with_linear_skip(encoder, decoder, to_code, to_row, inputs, columns, n_more):
     """Return networks with linear paths around them.
 
     Parameters
@@ -513,7 +524,9 @@ def with_linear_skip(encoder, decoder, to_code, to_row, inputs, n_more):
     to_code, to_row : nn.Module
         The linear paths.
     inputs : InputRows of shape (n_samples, n_inputs)
-        Their deviations say where the branches' input bends.
+        What the encoder sees.
+    columns : InputRows of shape (n_samples, n_inputs)
+        The same with gaps. Its deviations say where the encoder's branch bends its input.
     n_more : int
         How many outputs the encoder has beyond codes, in which the linear path has no part.
 
@@ -523,9 +536,7 @@ def with_linear_skip(encoder, decoder, to_code, to_row, inputs, n_more):
     """
     to_code.to(inputs.device)
     with torch.no_grad():
-        # those of the observed entries, as missing ones are zero
-        deviations = _deviations(inputs.chunks()) / inputs.observed.clamp_min(1e-6).sqrt()
-        row_clip = SoftClip(deviations.to(inputs.device, torch.float32))
+        row_clip = SoftClip(_deviations(columns.chunks()).to(inputs.device, torch.float32))
         code_deviations = _deviations(to_code(rows) for rows in inputs.chunks())
         code_clip = SoftClip(code_deviations.to(inputs.device, torch.float32))
     if n_more:
@@ -543,7 +554,8 @@ def _deviations(chunks):
     """
     n_rows, total, squares = 0, 0.0, 0.0
     for rows in chunks:
-        n_rows += len(rows)
-        total += rows.sum(dim=0).cpu().double()
-        squares += rows.square().sum(dim=0).cpu().double()
+        n_rows += rows.isfinite().sum(dim=0).cpu()
+        total += rows.nansum(dim=0).cpu().double()
+        squares += rows.square().nansum(dim=0).cpu().double()
+    n_rows = torch.clamp_min(n_rows, 1)
     return (squares / n_rows - (total / n_rows).square()).clamp_min(0).sqrt()

@@ -4,7 +4,7 @@ A row is a float tensor of shape ``(n_features,)``. Its numbers are in units, it
 codes 1, 2, …, and what is missing is NaN. Networks see *inputs* instead: numbers, and a vector in
 the place of each category. With share p_c of its column, category c of few is
 ``(e_c - p) / sqrt(p)``, its one-hot vector as factor analysis of mixed data scales it; one of many
-is a learned vector of few entries. Missing entries are zero, the mean of either.
+is a learned vector of few entries. Missing entries are NaN in inputs too; they are filled later.
 
 A decoder's answer v for a category is read by the same vectors: ``P(c) ∝ p_c exp(<vector of c, v>)``.
 At v = 0 those are the shares, and to first order they are what factor analysis reconstructs.
@@ -45,9 +45,6 @@ class Layout:
         widths = [n_categories[j] if j in self.one_hot else N_EMBEDDED for j in self.categorical]
         self.n_inputs = self.n_numbers + sum(widths)
         self.starts = self._starts(self.n_numbers, [n_categories[j] for j in self.categorical])
-        owners = zip(self.categorical, widths, strict=True)
-        #: Feature to which each input belongs.
-        self.features = self.numbers + [j for j, width in owners for _ in range(width)]
 
     @property
     def categorical(self):
@@ -92,7 +89,7 @@ class MixedInput(nn.Module):
     >>> inputs = MixedInput(Layout([0, 2]), [torch.tensor([0.2, 0.8])], [])
     >>> inputs(torch.tensor([[1.5, 1.0], [torch.nan, torch.nan]])).round(decimals=2)
     tensor([[ 1.5000,  1.7900, -0.8900],
-            [ 0.0000,  0.0000,  0.0000]])
+            [    nan,     nan,     nan]])
     """
 
     def __init__(self, layout, shares, embeddings):
@@ -116,24 +113,23 @@ class MixedInput(nn.Module):
         )
 
     def forward(self, x):
-        x = x.nan_to_num()
-        embedded = zip(self.embedded, self.vectors, strict=True)
-        parts = [vectors(x[:, j].long()) for j, vectors in embedded]
-        return torch.cat([self.plain(x), *parts], dim=1)
+        parts = [self.plain(x)]
+        for j, vectors in zip(self.embedded, self.vectors, strict=True):
+            codes = x[:, j]
+            missing = codes.isnan().unsqueeze(1)
+            parts.append(vectors(codes.nan_to_num().long()).masked_fill(missing, torch.nan))
+        return torch.cat(parts, dim=1)
 
     def plain(self, x):
-        """Return the inputs of rows without gaps that are numbers or one-hot."""
+        """Return the inputs that are numbers or one-hot."""
         codes = x.index_select(1, self.one_hot)
         return torch.cat([x.index_select(1, self.numbers), self._one_hot(codes)], dim=1)
 
     def _one_hot(self, codes):
-        n_inputs = len(self.roots)
-        known = codes > 0
-        places = torch.where(known, self.starts + codes.long() - 1, n_inputs)  # beyond: nowhere
-        # (batch, n_inputs + 1)
-        ones = codes.new_zeros(len(codes), n_inputs + 1).scatter_(1, places, 1.0)[:, :-1]
-        means = known.to(codes.dtype).index_select(1, self.blocks) * self.roots
-        return ones / self.roots - means
+        places = self.starts + codes.nan_to_num(nan=1.0).long() - 1
+        ones = codes.new_zeros(len(codes), len(self.roots)).scatter_(1, places, 1.0)
+        missing = codes.isnan().index_select(1, self.blocks)
+        return (ones / self.roots - self.roots).masked_fill(missing, torch.nan)
 
 
 class MixedOutput(nn.Module):

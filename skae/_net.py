@@ -324,7 +324,7 @@ class ReconstructionNet(NeuralNet):
         return step
 
     def _written_out_step(self, x, target):
-        mean = self.written_out_(self._corrupted(x), target)
+        mean = self.written_out_(self.module_.input(self._corrupted(x)), target)
         if self._penalizes_weights:
             whole = self.penalty.separable
             weights = self.flat_.penalized if whole else self.penalized_
@@ -341,7 +341,7 @@ class ReconstructionNet(NeuralNet):
             return x
         # one's own may compute in another precision, as NumPy does
         corrupted = self.corruption(x.nan_to_num(), self.corruption_level).to(x.dtype)
-        return corrupted.masked_fill(x.isnan(), 0.0)
+        return corrupted.masked_fill(x.isnan(), torch.nan)
 
     def validation_step(self, batch, **fit_params):
         self._set_training(False)

@@ -2,7 +2,8 @@
 
 A corruption maps ``(x, level)``, rows of shape ``(batch, n_features)`` in units of the data's mean
 feature standard deviation, with features centred, and a strength, to other rows of that shape. It
-leaves x as it is and draws from torch's global generator, which a fit seeds.
+leaves x as it is and draws from torch's global generator, which a fit seeds. Where entries are
+missing, x has zeros, and they are missing afterwards.
 
 P. Vincent et al., "Stacked Denoising Autoencoders", JMLR 11 (2010), is the source of the first two.
 """
@@ -29,7 +30,7 @@ def gaussian(x, level):
 
 
 def masking(x, level):
-    """Replace entries by the mean of their column, which is zero here.
+    """Hide entries: the encoder sees what it sees where entries are missing.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def masking(x, level):
     -------
     Tensor of shape (batch, n_features)
     """
-    return x.masked_fill(torch.rand_like(x) < level, 0.0)
+    return x.masked_fill(torch.rand_like(x) < level, torch.nan)
 
 
 def swap(x, level):

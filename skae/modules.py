@@ -350,22 +350,54 @@ class Variational(nn.Module):
 
 
 class Filled(nn.Module):
-    """Put zero, the mean, in the place of missing entries.
+    """Put in the place of missing entries what principal components reconstruct of the others.
+
+    Reconstructions are shrunk as in regularised iterative PCA, see
+    :func:`skae._initialization.completed_components`, and go into the next one, some ten times. A row
+    without entries becomes the mean, zero.
+
+    Parameters
+    ----------
+    components : Tensor of shape (n_components, n_inputs)
+    kept : Tensor of shape (n_components,)
+        What is left of the codes by shrinking.
+    in_training : bool, default=True
+        Whether entries may be missing in training. If not, nobody looks for them then.
 
     **Shape**
 
-    - input, output: ``(batch, n_features)``
+    - input, output: ``(batch, n_inputs)``
 
     Examples
     --------
     >>> import torch
     >>> from skae.modules import Filled
-    >>> Filled()(torch.tensor([[1.5, torch.nan]])).tolist()
-    [[1.5, 0.0]]
+    >>> filled = Filled(torch.tensor([[0.6, 0.8]]), torch.tensor([1.0]))
+    >>> filled(torch.tensor([[3.0, torch.nan], [torch.nan, torch.nan]])).round(decimals=1)
+    tensor([[3.0000, 3.9000],
+            [0.0000, 0.0000]])
     """
 
+    N_STEPS = 10
+
+    def __init__(self, components, kept, in_training=True):
+        super().__init__()
+        self.register_buffer("components", components)
+        self.register_buffer("kept", kept)
+        self.in_training = in_training
+
     def forward(self, x):
-        return x.nan_to_num()
+        if self.training and not self.in_training:
+            return x
+        missing = x.isnan()
+        if not missing.any():
+            return x
+        with torch.no_grad():
+            found = x.nan_to_num()
+            for _ in range(self.N_STEPS):
+                codes = (found @ self.components.T) * self.kept
+                found = torch.where(missing, codes @ self.components, x)
+        return torch.where(missing, found, x)
 
 
 class Autoencoder(nn.Module):
@@ -380,8 +412,8 @@ class Autoencoder(nn.Module):
     output : nn.Module, default=None
         What follows the decoder, of one row's values at a time.
     input : nn.Module, default=None
-        Maps rows, whose missing entries are NaN, to what the encoder sees: :class:`Filled`, unless
-        some columns are categories.
+        Maps rows, whose missing entries are NaN, to what the encoder sees. None is for rows without
+        gaps.
 
     **Shape**
 
@@ -397,7 +429,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, encoder, decoder, output=None, input=None):
         super().__init__()
-        self.input = Filled() if input is None else input
+        self.input = nn.Identity() if input is None else input
         self.encoder = encoder
         self.decoder = decoder
         self.output = nn.Identity() if output is None else output
