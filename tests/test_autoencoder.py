@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import itertools
 import os
 import pickle
 import subprocess
@@ -951,15 +952,14 @@ def test_folds_that_diverge_leave_the_start(curve, init):
 
 
 def test_a_refit_that_diverges_is_given_up_for_pca(curve):
-    seen = []
+    steps = itertools.count(1)
 
-    def breaks_where_all_rows_are_trained(x_hat, x):
+    def breaks_in_the_fourth_step_with_all_rows(x_hat, x):
         losses = (x_hat - x).square().mean(dim=1)
-        if len(x) == len(curve) and losses.requires_grad:
-            seen.append(len(x))
-        return losses * torch.nan if len(seen) == 4 else losses
+        is_step = len(x) == len(curve) and losses.requires_grad
+        return losses * torch.nan if is_step and next(steps) == 4 else losses
 
-    parameters = {"loss": breaks_where_all_rows_are_trained, "batch_size": 1000}
+    parameters = {"loss": breaks_in_the_fourth_step_with_all_rows, "batch_size": 1000}
     with pytest.warns(ConvergenceWarning, match="epoch 4"):
         autoencoder = small(**parameters, learning_rate_init=0.02, average=False).fit(curve)
     assert autoencoder.best_iter_ == 0

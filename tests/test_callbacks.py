@@ -89,8 +89,11 @@ class AtEpoch(Callback):
 
 def p_value(gains):
     """Of a one-sided t-test whose degrees of freedom are those of the effective number of rows."""
-    n_effective = np.abs(gains).sum() ** 2 / np.square(gains).sum()
-    return stats.t.sf(stats.ttest_1samp(gains, 0).statistic, n_effective - 1)
+    return stats.t.sf(stats.ttest_1samp(gains, 0).statistic, n_effective(gains) - 1)
+
+
+def n_effective(gains):
+    return np.abs(gains).sum() ** 2 / np.square(gains).sum()
 
 
 @pytest.mark.parametrize("n_rows", [2, 3, 10, 40, 1000])
@@ -108,6 +111,19 @@ def test_gains_are_significant_where_a_one_sided_t_test_says_so(n_rows):
         assert significant(torch.tensor(gains)) == expected
         verdicts.append(expected)
     assert {True, False} == set(verdicts)
+
+
+@pytest.mark.parametrize(("n_rows", "n_train"), [(10, 8), (40, 32), (1000, 900)])
+def test_gains_in_folds_vary_together(n_rows, n_train):
+    rng = np.random.RandomState(n_rows)
+    verdicts = []
+    for _ in range(200):
+        gains = rng.normal(loc=2 / np.sqrt(n_rows), size=n_rows)
+        statistic = stats.ttest_1samp(gains, 0).statistic / np.sqrt(1 + n_rows / n_train)
+        expected = stats.t.sf(statistic, n_effective(gains) - 1) < 0.05
+        assert significant(torch.tensor(gains), n_train) == expected
+        verdicts.append(expected < significant(torch.tensor(gains)))
+    assert any(verdicts)
 
 
 @pytest.mark.parametrize(("n_large", "expected"), [(1, False), (3, False), (6, True)])
@@ -467,6 +483,18 @@ def test_an_epoch_must_gain_significantly_over_the_folds_own_starts(lucky):
     course = folded(lucky, [0.0] * 4, courses, floor=[-1.0, 0.0, 0.0, 0.0])
     assert min(course.scores[1:]) > course.scores[0]
     assert course.best_iter == 0
+
+
+@pytest.mark.parametrize(("spread", "best"), [(1.0, 1), (1.5, 0)])
+def test_folds_that_share_rows_must_gain_more(spread, best):
+    X = torch.ones(N_ROWS, 4)
+    X[::2] += spread  # the gains of a step by 1 from 0, 1 + 2 * spread and 1, vary so much
+    X[1::2] -= spread
+    course = folded(X, [0.0] * 4, [[[1.0] * 4]] * 5, floor=[-1.0] * 4)
+    gains = 2 * X[:, 0] - 1
+    assert significant(gains)
+    assert significant(gains, n_train=32) == bool(best)
+    assert course.best_iter == best
 
 
 @pytest.mark.parametrize(("floor", "best"), [(0.3, 2), (0.55, 2), (0.65, 0), (0.0, 2)])
