@@ -33,7 +33,7 @@ quality: .venv/test ## held-out R² against PCA
 recipe: .venv/test ## quality and time to it, beside PCA and three other autoencoders
 	$(ONE_THREAD) $(BIN)/python benchmarks/recipe.py
 
-crossfit: .venv/test ## would cross-fitting judge small tables better than a hold-out?
+crossfit: .venv/test ## small tables judged in folds, and by a hold-out
 	$(ONE_THREAD) $(BIN)/python benchmarks/crossfit.py
 
 penalties: .venv/test ## what a training step costs with each variant

@@ -249,10 +249,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     validation_fraction : float or 'auto', default='auto'
         Share of the rows to hold out, two rows at least; PCA is computed from all rows. ``'auto'``
-        is a tenth of 1000 rows and more. Fewer are all held out in turn: networks trained on four
-        fifths of the rows, from their PCA, judge how many epochs are best for the rows that they
-        have not seen, and all rows are then trained for as many. (With `callbacks`, and where
-        training goes on from an earlier fit, ``'auto'`` is a tenth of any number of rows.)
+        is a tenth of 1000 rows and more. Fewer are all held out in turn: five networks, each
+        trained on four fifths of the rows from their PCA, show how many epochs are best for rows
+        that they have not seen, and all rows are then trained for as many. There the mean error
+        must also be below that of the PCA of all rows. (With `callbacks`, where training goes on
+        from an earlier fit, and for large mapped files, ``'auto'`` is a tenth of any number.)
 
     n_iter_no_change : int, default=10
         How many epochs may pass without a gain of ``tol`` before training ends.
@@ -311,12 +312,13 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         together.
     loss_curve_ : list of float
         Training loss of each epoch: L, and ``alpha * R`` if R is on the codes. Where rows are held
-        out in turn these are the epochs of all rows, ``best_iter_`` of them.
+        out in turn these are the epochs in which all rows are trained.
     validation_scores_ : list of float or None
         Held-out R² of each epoch; entry 0 is before training. None without early stopping. Where
-        rows are held out in turn, that of all rows by the networks that have not seen them. With
-        another loss than the squared error, a penalty on the codes, or corruption, it is one minus
-        what training is to make small, as a share of the loss of the mean row.
+        rows are held out in turn, that of all rows by the networks that have not seen them, which
+        begin at the PCA of four fifths of the rows. With another loss than the squared error, a
+        penalty on the codes, or corruption, it is one minus what training is to make small, as a
+        share of the loss of the mean row.
     best_validation_score_ : float or None
         The one of the weights that were kept.
     init_scores_ : list of float

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from skae._net import share_avoided
 
 
-def significant(gains):
+def significant(gains, n_train=None):
     """Whether some gains are more than luck: a one-sided paired t-test at the 5 % level.
 
     The mean gain must exceed its standard error 1.65-fold, and more where few rows make the
@@ -27,8 +27,18 @@ def significant(gains):
     ----------
     gains : Tensor of shape (n_rows,)
         Paired differences, positive where the row got better.
+    n_train : int, default=None
+        Where the rows were judged in folds, the number of those that each fold's net was trained
+        on. As the nets share most of them, their gains vary together, and the variance of the mean
+        is about ``1 + n_rows / n_train`` times that of gains which do not.
+
+    References
+    ----------
+    C. Nadeau and Y. Bengio, "Inference for the Generalization Error", Machine Learning 52 (2003),
+    doi:10.1023/A:1024068626366, on the variance where training sets overlap.
     """
-    standard_error = gains.std().item() / math.sqrt(len(gains))
+    overlap = 1 if n_train is None else 1 + len(gains) / n_train
+    standard_error = gains.std().item() * math.sqrt(overlap / len(gains))
     n_effective = (gains.abs().sum().square() / gains.square().sum()).item()
     return bool(gains.mean().item() > stdtrit(n_effective - 1, 0.95) * standard_error)
 
@@ -82,6 +92,8 @@ class Course:
         Losses of the rows under the model that is kept where no epoch is accepted, which an
         accepted epoch must undercut in the mean: ``start_losses``, but where folds of the rows have
         starts of their own. None is no floor: a random start is left for any gain.
+    n_train : int, default=None
+        As in :func:`significant`.
 
     Attributes
     ----------
@@ -92,12 +104,15 @@ class Course:
         The best epoch that was accepted; 0 is the start.
     """
 
-    def __init__(self, start_losses, baseline, n_iter_no_change, tol, floor_losses=None):
+    def __init__(
+        self, start_losses, baseline, n_iter_no_change, tol, floor_losses=None, n_train=None
+    ):
         self.start_losses = start_losses
         self.baseline = baseline
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
         self.floor_losses = floor_losses
+        self.n_train = n_train
         self.scores, self.best_iter = [self._score(start_losses)], 0
         self._peak, self._n_stale = self.scores[0], 0
 
@@ -108,7 +123,7 @@ class Course:
         if self.floor_losses is None:
             return True
         is_above = losses.mean() < self.floor_losses.mean()
-        return bool(is_above) and significant(self.start_losses - losses)
+        return bool(is_above) and significant(self.start_losses - losses, self.n_train)
 
     def add(self, losses):
         """Judge one more epoch by its losses, and return whether it is the best so far."""
@@ -178,6 +193,7 @@ def cross_fitted(nets, splits, data, max_iter, floor=None, verbose=False, **judg
         _pooled_losses(nets, splits, whole),
         nets[0].baseline(whole),
         floor_losses=floor_losses,
+        n_train=min(len(train) for train, _ in splits),
         **judging,
     )
     trainings = [

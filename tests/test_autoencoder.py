@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import itertools
 import os
 import pickle
 import subprocess
@@ -16,6 +17,8 @@ from sklearn import datasets
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import (
     Callback,
@@ -28,6 +31,7 @@ from skorch.callbacks import (
 from torch import nn
 
 from skae import AutoencoderTransformer
+from skae._callbacks import cross_fitted
 from skae.modules import MLP, LinearSkip
 from skae.penalties import L2, Penalty
 
@@ -810,6 +814,185 @@ def test_a_learning_rate_that_is_far_too_high_is_survived(curve):
     with pytest.warns(ConvergenceWarning):
         autoencoder.fit(curve)
     assert np.isfinite(autoencoder.transform(curve)).all()
+
+
+# ----------------------------------------------------------------------------- cross-fitting
+
+
+def fold_splits(X, n_folds=5):
+    seed = np.random.RandomState(0).randint(np.iinfo(np.int32).max)  # as of random_state=0
+    return list(KFold(n_folds, shuffle=True, random_state=seed).split(X))
+
+
+def fold_start(start, rows, X):
+    """Return the fitted start of all rows X, but at the PCA of some."""
+    start = copy.deepcopy(start)
+    encoder, decoder = start.net_.module_.encoder[0], start.net_.module_.decoder[1]
+    components = PCA(2).fit(rows).components_
+    codes = (X - start.mean_) / start.scale_ @ components.T
+    with torch.no_grad():
+        encoder.linear.weight.copy_(torch.tensor(components))
+        decoder.linear.weight.copy_(torch.tensor(components.T))
+        decoder.clip.bound.copy_(torch.tensor(4 * codes.std(axis=0)))
+    return start
+
+
+def row_squares(X):
+    return np.square(X).sum(axis=1)
+
+
+@pytest.mark.parametrize("init", ["pca", "random"])
+@pytest.mark.parametrize("n_epochs", [0, 1, 6])
+def test_scores_are_those_of_folds_that_are_refitted_by_hand(curve, init, n_epochs):
+    # one batch holds all rows, so that their order makes no difference
+    parameters = {"init": init, "batch_size": 1000, "average": False}
+    score = small(**parameters, max_iter=n_epochs).fit(curve).validation_scores_[n_epochs]
+    start = small(**parameters, max_iter=0, early_stopping=False).fit(curve)
+    errors = np.empty(len(curve))
+    for train, valid in fold_splits(curve):
+        fold = start if init == "random" else fold_start(start, curve[train], curve)
+        trained = small(**{**parameters, "init": fold}, max_iter=n_epochs, early_stopping=False)
+        reconstructions = trained.fit(curve[train]).reconstruct(curve[valid])
+        errors[valid] = row_squares(curve[valid] - reconstructions)
+    expected = 1 - errors.sum() / row_squares(curve - start.mean_).sum()
+    # float32, of which Adam makes more: its steps have the size of the rate at any gradient
+    assert score == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"init": "random"},
+        TEXTBOOK,
+        {"dropout": 0.2},
+        {"penalty": "kl"},
+        {"corruption": "swap"},
+        {"encoder": nn.Linear},
+        {"average": False, "batch_size": 16},
+        {"random_state": np.random.RandomState(3)},
+    ],
+    ids=str,
+)
+def test_all_rows_are_trained_for_the_best_number_of_epochs(curve, parameters):
+    X = (curve - curve.min()) / np.ptp(curve)
+    crossed = small(**{"learning_rate_init": 0.01, **copy.deepcopy(parameters)}).fit(X)
+    assert 0 < crossed.best_iter_ <= crossed.n_iter_ == len(crossed.validation_scores_) - 1
+    plain = clone(crossed).set_params(early_stopping=False, max_iter=crossed.best_iter_)
+    plain.set_params(**copy.deepcopy(parameters)).fit(X)
+    assert torch.equal(weights(crossed), weights(plain))
+    assert crossed.loss_curve_ == plain.loss_curve_
+    assert crossed.best_validation_score_ == crossed.validation_scores_[crossed.best_iter_]
+
+
+def is_held_out(estimator, X):
+    """Return whether a fit is that of a hold-out, and not of folds."""
+    held_out = clone(estimator).set_params(validation_fraction=0.1)
+    fits = [copy.deepcopy(estimator).fit(X), held_out.fit(X)]
+    scores, expected = (fit.validation_scores_ for fit in fits)
+    assert (scores == expected) == torch.equal(*map(weights, fits))
+    return scores == expected
+
+
+def test_tables_of_a_thousand_rows_are_not_judged_in_folds():
+    X = datasets.make_swiss_roll(1000, random_state=0)[0]
+    assert not is_held_out(small(max_iter=12, learning_rate_init=0.01), X[:999])
+    assert is_held_out(small(max_iter=12, learning_rate_init=0.01), X)
+
+
+def test_callbacks_and_earlier_fits_are_not_judged_in_folds(curve):
+    assert not is_held_out(small(), curve)
+    assert is_held_out(small(callbacks=[EpochTimer]), curve)
+    assert is_held_out(small(init=FrozenEstimator(small(max_iter=5).fit(curve))), curve)
+    again = [
+        small(warm_start=True).fit(curve).set_params(validation_fraction=f) for f in ("auto", 0.1)
+    ]
+    scores = [fitted.fit(curve).validation_scores_ for fitted in again]
+    assert scores[0] == scores[1]
+
+
+def test_mapped_files_are_not_judged_in_folds(curve, tmp_path, monkeypatch):
+    mapped = np.memmap(tmp_path / "rows", np.float64, "w+", shape=curve.shape)
+    mapped[:] = curve
+    assert not is_held_out(small(), mapped)
+    monkeypatch.setattr("skae._autoencoder._MAX_READ", 0)
+    assert is_held_out(small(), mapped)
+
+
+@pytest.mark.parametrize("n_rows", [4, 5, 6, 11])
+def test_few_rows_are_judged_in_as_many_folds_as_there_can_be(curve, n_rows):
+    X = curve[:n_rows]
+    score = small(n_components=1).fit(X).validation_scores_[0]
+    errors = np.empty(n_rows)
+    for train, valid in fold_splits(X, min(n_rows, 5)):
+        deviations = X - X.mean(axis=0)
+        component = PCA(1).fit(X[train]).components_
+        errors[valid] = row_squares(deviations - deviations @ component.T @ component)[valid]
+    assert score == pytest.approx(1 - errors.sum() / row_squares(deviations).sum(), abs=1e-6)
+
+
+def test_of_starts_that_are_judged_in_folds_the_best_is_kept(curve):
+    starts = small(init="random", n_init=3).fit(curve)
+    assert len(set(starts.init_scores_)) == 3
+    assert max(starts.init_scores_) == starts.best_validation_score_
+    assert starts.best_validation_score_ == starts.validation_scores_[starts.best_iter_]
+    one = small(init="random").fit(curve)
+    assert one.best_validation_score_ == starts.init_scores_[0]
+
+
+@pytest.mark.parametrize("init", ["pca", "random"])
+def test_folds_that_diverge_leave_the_start(curve, init):
+    parameters = {"init": init, "optimizer": "sgd", "learning_rate_init": 1e6}
+    with pytest.warns(ConvergenceWarning, match="epoch 1.*best epoch before") as caught:
+        autoencoder = small(**parameters).fit(curve)
+    assert len(caught) == 1
+    assert autoencoder.best_iter_ == 0
+    start = small(init=init, max_iter=0).fit(curve)
+    assert torch.equal(weights(autoencoder), weights(start))
+
+
+def test_a_refit_that_diverges_is_given_up_for_pca(curve):
+    steps = itertools.count(1)
+
+    def breaks_in_the_fourth_step_with_all_rows(x_hat, x):
+        losses = (x_hat - x).square().mean(dim=1)
+        is_step = len(x) == len(curve) and losses.requires_grad
+        return losses * torch.nan if is_step and next(steps) == 4 else losses
+
+    parameters = {"loss": breaks_in_the_fourth_step_with_all_rows, "batch_size": 1000}
+    with pytest.warns(ConvergenceWarning, match="epoch 4"):
+        autoencoder = small(**parameters, learning_rate_init=0.02, average=False).fit(curve)
+    assert autoencoder.best_iter_ == 0
+    assert autoencoder.best_validation_score_ == autoencoder.validation_scores_[0]
+    np.testing.assert_allclose(autoencoder.transform(curve), PCA(2).fit_transform(curve), atol=1e-5)
+
+
+def test_a_refit_must_gain_on_the_training_rows(curve, monkeypatch):
+    def accepting_the_last_epoch(*args, **kwargs):
+        course = cross_fitted(*args, **kwargs)
+        course.best_iter = len(course.scores) - 1
+        return course
+
+    monkeypatch.setattr("skae._autoencoder.cross_fitted", accepting_the_last_epoch)
+    X = np.random.RandomState(0).normal(size=(40, 5))
+    # steps that are too large to gain anything
+    worse = small(optimizer="sgd", learning_rate_init=1.0, average=False, max_iter=3).fit(X)
+    assert worse.loss_curve_[-1] > worse.loss_curve_[0]
+    assert worse.best_iter_ == 0
+    np.testing.assert_allclose(worse.transform(X), PCA(2).fit_transform(X), atol=1e-5)
+    assert small().fit(curve).best_iter_ == 20  # which is no rule against all refits
+
+
+def test_the_bars_are_of_the_folds_and_of_all_rows(curve, capfd):
+    autoencoder = small(verbose=1, max_iter=3, learning_rate_init=0.02).fit(curve)
+    folds, rows = capfd.readouterr().err.rstrip("\n").split("\n")
+    assert folds.rsplit("\r")[-1].startswith("5 folds: 100%")
+    assert " 3/3 " in folds.rsplit("\r")[-1]
+    assert f" {autoencoder.best_iter_}/{autoencoder.best_iter_} " in rows.rsplit("\r")[-1]
+    small(verbose=1, max_iter=0).fit(curve)
+    assert capfd.readouterr() == ("", "")
+    assert small(verbose=1, max_iter=3, alpha=1e6).fit(curve).best_iter_ == 0
+    assert "0/0" not in capfd.readouterr().err
 
 
 # ------------------------------------------------------------------------------- callbacks

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import KFold
 from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from torch import nn
@@ -17,6 +18,7 @@ from skae._callbacks import (
     DivergenceGuard,
     EarlyStopping,
     ProgressBar,
+    cross_fitted,
     left_as_they_are,
     significant,
 )
@@ -87,8 +89,11 @@ class AtEpoch(Callback):
 
 def p_value(gains):
     """Of a one-sided t-test whose degrees of freedom are those of the effective number of rows."""
-    n_effective = np.abs(gains).sum() ** 2 / np.square(gains).sum()
-    return stats.t.sf(stats.ttest_1samp(gains, 0).statistic, n_effective - 1)
+    return stats.t.sf(stats.ttest_1samp(gains, 0).statistic, n_effective(gains) - 1)
+
+
+def n_effective(gains):
+    return np.abs(gains).sum() ** 2 / np.square(gains).sum()
 
 
 @pytest.mark.parametrize("n_rows", [2, 3, 10, 40, 1000])
@@ -106,6 +111,19 @@ def test_gains_are_significant_where_a_one_sided_t_test_says_so(n_rows):
         assert significant(torch.tensor(gains)) == expected
         verdicts.append(expected)
     assert {True, False} == set(verdicts)
+
+
+@pytest.mark.parametrize(("n_rows", "n_train"), [(10, 8), (40, 32), (1000, 900)])
+def test_gains_in_folds_vary_together(n_rows, n_train):
+    rng = np.random.RandomState(n_rows)
+    verdicts = []
+    for _ in range(200):
+        gains = rng.normal(loc=2 / np.sqrt(n_rows), size=n_rows)
+        statistic = stats.ttest_1samp(gains, 0).statistic / np.sqrt(1 + n_rows / n_train)
+        expected = stats.t.sf(statistic, n_effective(gains) - 1) < 0.05
+        assert significant(torch.tensor(gains), n_train) == expected
+        verdicts.append(expected < significant(torch.tensor(gains)))
+    assert any(verdicts)
 
 
 @pytest.mark.parametrize(("n_large", "expected"), [(1, False), (3, False), (6, True)])
@@ -410,6 +428,108 @@ def test_after_an_interrupt_no_copies_are_left(X, callback):
         fitted(X, callbacks=[callback, AtEpoch(3, "on_epoch_end", interrupt)])
     for name, value in vars(callback).items():
         assert name in LEFT or not isinstance(value, (dict, torch.Tensor, Dataset))
+
+
+# -------------------------------------------------------------------------------- cross-fitting
+
+
+def constant_net(X, row, rows=(), **parameters):
+    """Return an initialized net whose output is a row, and these rows after epochs."""
+    return make_net(
+        Autoencoder(nn.Identity(), Constant(row)),
+        optimizer=Scripted,
+        optimizer__rows=rows,
+        batch_size=len(X),
+        average_decay=0.0,
+        train_split=None,
+        **parameters,
+    ).initialize()
+
+
+def folded(X, start, courses, floor=None, n_iter_no_change=100, tol=0.0, **parameters):
+    """Return the course of folds of X that start at a row and have these outputs after epochs."""
+    nets = [constant_net(X, start, rows, **parameters) for rows in courses]
+    splits = list(KFold(len(nets)).split(X))
+    floor = None if floor is None else constant_net(X, floor)
+    judging = {"n_iter_no_change": n_iter_no_change, "tol": tol}
+    return cross_fitted(nets, splits, X, len(courses[0]), floor, **judging)
+
+
+def test_every_row_judges_the_net_that_has_not_seen_it(X):
+    class Watch(Callback):
+        def on_epoch_begin(self, net, dataset_train=None, **kwargs):
+            seen.append(dataset_train.indices)
+
+    seen, rng = [], np.random.RandomState(2)
+    start, courses = rng.normal(size=4), rng.normal(size=(4, 3, 4))
+    course = folded(X, start, courses, callbacks=[Watch()])
+    quarters = np.arange(N_ROWS).reshape(4, -1)
+    assert len(seen) == 4 * 3
+    for rows, quarter in zip(seen, [*quarters] * 3, strict=True):
+        np.testing.assert_array_equal(np.sort([*rows, *quarter]), np.arange(N_ROWS))
+    rows, expected = X.double().numpy(), []
+    for epoch in [np.tile(start, (4, 1)), *courses.transpose(1, 0, 2)]:
+        errors = np.square(rows - np.repeat(epoch, N_ROWS // 4, axis=0))
+        expected.append(1 - errors.sum() / np.square(rows).sum())
+    # float32 rounding of each row's loss
+    np.testing.assert_allclose(course.scores, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_epoch_must_gain_significantly_over_the_folds_own_starts(lucky):
+    lucky = torch.cat([lucky[:N_VALID]] * 2)
+    courses = [towards_the_lucky_mean(0.5, 1.0, 0.1)] * 2
+    assert folded(lucky, [0.0] * 4, courses).best_iter == 2  # where nothing is a floor
+    # a floor that all epochs are above, so that it alone refuses none
+    course = folded(lucky, [0.0] * 4, courses, floor=[-1.0, 0.0, 0.0, 0.0])
+    assert min(course.scores[1:]) > course.scores[0]
+    assert course.best_iter == 0
+
+
+@pytest.mark.parametrize(("spread", "best"), [(1.0, 1), (1.5, 0)])
+def test_folds_that_share_rows_must_gain_more(spread, best):
+    X = torch.ones(N_ROWS, 4)
+    X[::2] += spread  # the gains of a step by 1 from 0, 1 + 2 * spread and 1, vary so much
+    X[1::2] -= spread
+    course = folded(X, [0.0] * 4, [[[1.0] * 4]] * 5, floor=[-1.0] * 4)
+    gains = 2 * X[:, 0] - 1
+    assert significant(gains)
+    assert significant(gains, n_train=32) == bool(best)
+    assert course.best_iter == best
+
+
+@pytest.mark.parametrize(("floor", "best"), [(0.3, 2), (0.55, 2), (0.65, 0), (0.0, 2)])
+def test_an_epoch_must_be_better_than_what_is_kept_without_it(floor, best):
+    courses = [[[0.5] * 4, [0.6] * 4, [0.58] * 4]] * 2  # each a certain gain over the start
+    course = folded(torch.ones(N_ROWS, 4), [0.0] * 4, courses, floor=[floor] * 4)
+    assert course.best_iter == best
+
+
+def test_a_floor_is_undercut_in_the_mean_over_all_rows():
+    X = torch.ones(N_ROWS, 4)
+    for other, best in ((0.62, 1), (0.5, 0)):  # one fold is worse than the floor of 0.6
+        course = folded(X, [0.0] * 4, [[[0.65] * 4], [[other - 0.03] * 4]], floor=[0.6] * 4)
+        assert course.best_iter == best
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("floor", [None, [0.0] * 4])
+def test_folds_that_diverge_end_the_course_with_one_warning(value, floor):
+    good, bad = [[0.3] * 4, [0.5] * 4], [[value] * 4, [0.9] * 4, [0.9] * 4]
+    healthy = [*good, [0.6] * 4, [0.9] * 4, [0.9] * 4]
+    courses = [healthy, [*good, *bad], [*good, *bad]]
+    with pytest.warns(ConvergenceWarning, match="best epoch before; lower") as caught:
+        course = folded(torch.ones(N_ROWS, 4), [0.0] * 4, courses, floor)
+    assert len(caught) == 1
+    assert course.best_iter == 2
+    assert len(course.scores) == 1 + 3
+    assert course.best_score == 0.75  # dyadic: exact
+
+
+def test_folds_end_after_so_many_epochs_without_a_gain():
+    rows = [[share] * 4 for share in (0.25, 0.5, 0.5, 0.4, 0.3, 0.9)]
+    course = folded(torch.ones(N_ROWS, 4), [0.0] * 4, [rows] * 2, n_iter_no_change=3)
+    assert course.best_iter == 2
+    assert len(course.scores) == 1 + 5
 
 
 # --------------------------------------------------------------------------- left as they are
