@@ -23,6 +23,7 @@ LAYERS = {
     "_backpropagation": 1,
     "corruptions": 1,
     "_batches": 1,
+    "_mixed": 1,
     "losses": 1,
     "modules": 1,
     "penalties": 1,
