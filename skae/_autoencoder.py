@@ -116,6 +116,9 @@ _MAX_READ = 2**24
 _MANY_ROWS = 1000
 _N_FOLDS = 5
 
+# Of tables of fewer rows for each component the axes of codes would be accidental.
+_ROWS_PER_AXIS = 10
+
 # Floating point operations of a training step below which two threads gain little, a third at most,
 # and can lose much. Steps of more try how many threads are faster, as they have some ten
 # milliseconds to lose.
@@ -182,6 +185,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         skip it is the branch, times a learned factor that starts at 0. For images and sounds
         there are :class:`skae.modules.ConvEncoder` and :class:`skae.modules.ConvDecoder`.
 
+    categorical_features : 'from_dtype', array-like or None, default='from_dtype'
+        Which columns hold categories. ``'from_dtype'`` is those of a pandas or polars DataFrame
+        that are categorical, strings, booleans or other objects. Else names, positions or a mask,
+        or None for none.
+
     init : {'pca', 'random', 'glorot_uniform', 'glorot_normal', 'he_uniform', 'he_normal', \
             'orthogonal'} or fitted AutoencoderTransformer, default='pca'
         Where training starts. ``'pca'`` needs ``linear_skip=True``. ``'random'`` is torch's way to
@@ -214,9 +222,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     corruption : {'gaussian', 'masking', 'swap'} or callable, default=None
         What is done to rows before they are encoded, in `fit` alone, while the clean ones stay the
-        target: noise is added, or entries are replaced by their column's mean, or by what another
-        row has there. Early stopping judges by how well held-out rows are restored from such
-        corruption, the same in each epoch. A callable ``(x, level) -> x`` is your own.
+        target: noise is added to numbers, entries are hidden as if they were missing, or they are
+        replaced by what another row has there. Early stopping judges by how well held-out rows are
+        restored from such corruption, the same in each epoch. A callable ``(x, level) -> x`` is
+        your own.
 
     corruption_level : float, default=0.1
         Standard deviation of the noise, in units of the data's mean feature standard deviation, or
@@ -293,12 +302,16 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Where the model is. A model that is loaded on a machine without that device is on the CPU.
     n_components_ : int
         Size of the code.
+    categories_ : list of (ndarray or None)
+        The categories of each column that holds some, in the order of its dtype or sorted.
     mean_ : ndarray of shape (n_features,)
-        Mean of the training rows.
-    scale_ : float
+        Mean of the training rows, 0 for categories.
+    scale_ : float or ndarray of shape (n_features,)
         Square root of the mean variance of the features. The networks see ``(x - mean_) / scale_``.
+        Where columns are categories, the standard deviation of each column of numbers, and 1.
     code_scale_ : float
-        Unit of the codes: ``scale_``, or 1 if the model is variational, where N(0, I) is.
+        Unit of the codes: ``scale_``, or 1 if the model is variational, where N(0, I) is, or if
+        columns are categories.
     code_sparsity_ : float
         Share of the entries of the training codes that are within a thousandth of their
         component's root mean square of zero.
@@ -356,6 +369,21 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     One scale serves all features, as in PCA: features in different units are brought to one by a
     :class:`~sklearn.preprocessing.StandardScaler` in front.
 
+    **Missing entries** (NaN, pandas' ``NA``, polars' null) are left out of L and of all scores. PCA
+    is then the regularised iterative one (Josse and Husson, 2016), and the encoder sees what its
+    components reconstruct of the other entries of the row: codes have no gaps. So has nothing that
+    is decoded; `impute` fills the gaps of a table. Training with ``corruption='masking'``, which
+    hides further entries that are known, is best for that.
+
+    **Categories** have no common unit with numbers, and every column counts alike: L is the mean
+    over columns of what is left of their baseline loss, the variance of numbers or the entropy of
+    categories, whose loss is the cross-entropy of their decoded probabilities. The networks see
+    standardised numbers, and a vector of inputs for each category: its one-hot vector less the
+    shares of the categories, over the square roots of these. PCA of that is the factor analysis of
+    mixed data (Pagès, 2004). Columns of more than 50 categories have learned vectors of 16 inputs.
+    A category that `fit` has not seen is treated as missing. ``mean_`` and ``scale_`` are by column
+    then.
+
     After training the codes are turned to their principal axes: on the training rows they are
     centred, uncorrelated and in falling variance, and each covaries positively with the principal
     component that it covaries most with. Reconstructions are not changed by this. Where the
@@ -368,6 +396,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     ----------
     G. E. Hinton and R. R. Salakhutdinov, "Reducing the Dimensionality of Data with Neural
     Networks", Science 313 (2006), doi:10.1126/science.1127647.
+
+    J. Josse and F. Husson, "missMDA: A Package for Handling Missing Values in Multivariate Data
+    Analysis", J. Stat. Softw. 70 (2016), doi:10.18637/jss.v070.i01.
+
+    J. Pagès, "Analyse factorielle de données mixtes", Revue de statistique appliquée 52 (2004).
 
     B. T. Polyak and A. B. Juditsky, "Acceleration of Stochastic Approximation by Averaging",
     SIAM J. Control Optim. 30 (1992), doi:10.1137/0330046.
@@ -526,8 +559,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Two rows or more, finite.
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Two rows or more, without infinity. A sparse matrix stays sparse, its rows are made
+            dense a batch at a time.
         y : Ignored
             Not used, present for API consistency by convention.
 
@@ -545,15 +579,49 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         -----
         ConvergenceWarning
             If the loss became infinite or NaN. The last good weights are kept.
+        UserWarning
+            If columns or rows have no entries.
         """
         origin = self._origin()
         with _all_or_nothing(self):
-            if origin is not None and origin is not self:
-                _check_fitted_start(origin)
-                validate_data(origin, X, reset=False, skip_check_array=True)  # names, and how many
+            self._check_start(X, origin)
             rows = self._learned_rows(X, origin)
             self._fit(rows, origin)
             self._no_rows = no_rows_of(X)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Go on learning by one pass over the rows of X, for tables that come in parts.
+
+        The first call starts at the PCA of its rows, whose mean and scale stay those of the model.
+        Later ones go on, also after a `fit`. No rows are held out, so that nothing is compared with
+        PCA. Codes have the axes of the latest X that has ten rows or more for each component.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            As for `fit`; in the first call `n_components` rows or more, later any number.
+            Categories are those of the first call.
+        y : Ignored
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        self : AutoencoderTransformer
+
+        Raises
+        ------
+        ValueError
+            As in `fit`.
+        """
+        origin = self if hasattr(self, "net_") else self._origin()
+        with _all_or_nothing(self):
+            self._check_start(X, origin)
+            rows = self._learned_rows(X, origin, ensure_min_samples=1 if origin is self else 2)
+            self._partial_fit(rows, origin)
+            if origin is not self:
+                self._no_rows = no_rows_of(X)
         return self
 
     def transform(self, X):
@@ -585,8 +653,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         X_original : ndarray or DataFrame of shape (n_samples, n_features)
-            Rows; float32 if X is, float64 otherwise. Where columns are categories it is a table like
-            that of `fit`: of its library, columns and dtypes.
+            Rows; float32 if X is, float64 otherwise. Where columns are categories it is a table
+            like that of `fit`: of its library, columns and dtypes.
         """
         check_is_fitted(self)
         codes = check_array(X, dtype=[np.float64, np.float32], input_name="X")
@@ -692,8 +760,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         scores : pandas.Series of shape (n_features,)
-            Of a feature of numbers 1 − Σ(x − x̂)² / Σ(x − mean_)². Of one of categories it is 1 minus
-            the cross-entropy of the decoded probabilities as a share of that of the training
+            Of a feature of numbers 1 − Σ(x − x̂)² / Σ(x − mean_)². Of one of categories it is 1
+            minus the cross-entropy of the decoded probabilities as a share of that of the training
             frequencies (D. McFadden's R², 1974). Missing entries are left out; NaN where all are.
         """
         sums = zip(*self._feature_losses(self._validated(X)), strict=True)
@@ -713,7 +781,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             The loss of each entry (squared error, or minus the logarithm of the probability of the
             category) as a share of the mean baseline loss of its feature on the training rows
             (variance, or entropy), so that features can be compared: the mean of a column is 1
-            minus its `score_features` on those. NaN where an entry is missing. The index is that of X.
+            minus its `score_features` on those. NaN where an entry is missing. The index is that of
+            X.
         """
         rows = self._validated(X, accept_sparse=False)
         judged = self._judged(rows.dtype)
@@ -761,13 +830,25 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         _warn_of_nothing(_n_empty(rows), [])
         return rows
 
-    def _learned_rows(self, X, origin):
+    def _check_start(self, X, origin):
+        """Refuse a fitted start that is none, or that knows other columns than those of X."""
+        if origin is None or origin is self:
+            return
+        if not isinstance(origin, AutoencoderTransformer) or not hasattr(origin, "net_"):
+            raise ValueError(
+                "init must be a fitted AutoencoderTransformer where it is an estimator, got a"
+                f" {type(origin).__name__} that is not; fit it, and put it into a FrozenEstimator"
+                " where it is cloned, as by a search."
+            )
+        validate_data(origin, X, reset=False, skip_check_array=True)
+
+    def _learned_rows(self, X, origin, ensure_min_samples=2):
         """Validate what `fit` is given, learn its categories, and return it as floats."""
         if is_frame(X):
             check_names(X)
         known = None if origin is None else origin.categories_
         rows, self.categories_ = self._rows(
-            X, known, reset=origin is not self, ensure_min_samples=2
+            X, known, reset=origin is not self, ensure_min_samples=ensure_min_samples
         )
         self._layout = Layout([0 if some is None else len(some) for some in self.categories_])
         names = np.array(self._names(), dtype=object)
@@ -912,9 +993,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             return None
         return self.init.estimator if isinstance(self.init, FrozenEstimator) else self.init
 
-    def _fit(self, X, origin):
-        self._check_combinations()
-        self._check_data(X, origin)
+    @contextlib.contextmanager
+    def _fitting(self, X):
+        """Check parameters, and give the context, device, random state and seed of a fit of X."""
         device = resolve_device(self.device)
         random_state = self.random_state
         if random_state is None:
@@ -926,20 +1007,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             torch.inference_mode(False),
             torch.enable_grad(),
         ):
-            if origin is None:
-                self.mean_, self.scale_ = self._units(X)
-                n_components = self.n_components
-            else:
-                self.mean_, self.scale_ = origin.mean_, origin.scale_
-                n_components = origin.n_components_
-            data = self._training_data(X, device)
-            columns = self._columns(X, data, origin)
-            pca = self._pca(X, columns, n_components, random_state)
-            self.n_components_ = len(pca.components_) if n_components < 1 else n_components
-            self._judge = self._weighed(SquaredError(), data)
-            self._fitted_structure = (
-                self._structure() if origin is None else origin._fitted_structure
-            )
+            yield device, random_state, seed
+
+    def _fit(self, X, origin):
+        self._check_combinations()
+        self._check_data(X, origin)
+        with self._fitting(X) as (device, random_state, seed):
+            columns, pca = self._prepared(X, origin, device, random_state)
+            data = columns.data
             self.init_scores_, best_score = [], math.nan
             for _ in range(self.n_init):
                 net, course, at_start = self._trained(X, columns, pca, origin, seed)
@@ -950,6 +1025,64 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             net, course, at_start = best
             self._read_training(net, course)
             self._settle(net, data, pca.components_, at_start, origin, seed)
+            self._is_stream = False
+
+    def _prepared(self, X, origin, device, random_state):
+        """Learn what does not need training; return the rows, and the PCA that is the start."""
+        if origin is None:
+            self.mean_, self.scale_ = self._units(X)
+            n_components = self.n_components
+        else:
+            self.mean_, self.scale_ = origin.mean_, origin.scale_
+            n_components = origin.n_components_
+        data = self._training_data(X, device)
+        columns = self._columns(X, data, origin)
+        pca = self._pca(X, columns, n_components, random_state)
+        self.n_components_ = len(pca.components_) if n_components < 1 else n_components
+        self._judge = self._weighed(SquaredError(), data)
+        self._fitted_structure = self._structure() if origin is None else origin._fitted_structure
+        return columns, pca
+
+    def _partial_fit(self, X, origin):
+        self._check_combinations()
+        self._check_data(X, origin)
+        with self._fitting(X) as (device, random_state, seed):
+            axes = None
+            if origin is self:
+                data = self._training_data(X, self.device_)
+                components = _filled_of(self.net_.module_).components.cpu().numpy()
+                if len(data) < _ROWS_PER_AXIS * self.n_components_:
+                    axes = axes_of(self.net_.module_)
+                net = self._net_going_on(data)
+            else:
+                columns, pca = self._prepared(X, origin, device, random_state)
+                data, components = columns.data, pca.components_
+                self.loss_curve_, self.init_scores_ = [], []
+                net = self._net_of_stream(self._start(columns, pca, origin, X.dtype), data)
+            self._run(net, data)
+            earlier = self.loss_curve_
+            self._read_training(net, None)
+            self.loss_curve_ = earlier + self.loss_curve_
+            self.n_iter_ = self.best_iter_ = len(self.loss_curve_)
+            if axes is None:
+                self._settle(net, data, components, False, origin, seed)
+            else:
+                net.module_ = turned(net.module_.eval(), *axes).to(data.device).eval()
+            self._is_stream = True
+
+    def _net_going_on(self, data):
+        """Return the net with what its optimiser remembers of the rows before."""
+        if not self._is_stream or self.net_.optimizer_ is None:  # it was fitted, or loaded
+            return self._net_of_stream(unturned(copy.deepcopy(self.net_.module_)), data)
+        self.net_.module_ = unturned(self.net_.module_)
+        self.net_.batch_size = self._batch_size(len(data))
+        return self.net_
+
+    def _net_of_stream(self, module, data):
+        """Return a net for one epoch of each of several tables, of which any may have gaps."""
+        self._is_whole = False
+        _filled_of(module).in_training = True
+        return self._make_net(module, data, 1, [DivergenceGuard()])
 
     def _has_small_steps(self, X):
         """Return whether a training step is too small to gain by a second thread."""
@@ -1050,10 +1183,13 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _fitted_net(self, module, data, max_iter, callbacks=(), split=None):
         progress = [ProgressBar()] if self.verbose else []
         callbacks = [DivergenceGuard(), *callbacks, *progress]
-        net = self._make_net(module, data, max_iter, callbacks, split)
+        return self._run(self._make_net(module, data, max_iter, callbacks, split), data)
+
+    def _run(self, net, data):
+        """Train a net, new or not, and return it."""
         with left_as_they_are(self.callbacks or []):
             # the target is the input; this one is for callbacks of skorch's that ask for one
-            net.fit(data, None if isinstance(data, RowsOnDemand) else data)
+            net.partial_fit(data, None if isinstance(data, RowsOnDemand) else data)
             net.callbacks_ = [(name, copy.copy(callback)) for name, callback in net.callbacks_]
         return net
 
@@ -1166,6 +1302,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if origin is not None:
             self._check_origin(origin)
         largest = min(X.shape[0], self._layout.n_inputs)
+        if self._layout.categorical:
+            self._check_beside_categories()
         inputs = "n_inputs, categories counted" if self._layout.categorical else "n_features"
         if self.init == "pca" and origin is None and self.n_components > largest:
             raise ValueError(
@@ -1180,6 +1318,19 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 raise ValueError(
                     "X must lie in [0, 1] with loss='binary_cross_entropy', got values from"
                     f" {low:.3g} to {high:.3g}; put a MinMaxScaler(clip=True) in front."
+                )
+
+    def _check_beside_categories(self):
+        """Refuse parameters that are about numbers alone."""
+        for name, kept in (
+            ("loss", list(_LOSSES)),
+            ("corruption", [None, *corruptions.__all__]),
+            ("output_activation", ["identity"]),
+        ):
+            if getattr(self, name) not in kept:
+                raise ValueError(
+                    f"{name} must be one of {kept} where columns are categories, got"
+                    f" {getattr(self, name)!r}; set it to one, or categorical_features=None."
                 )
 
     def _check_origin(self, origin):
@@ -1245,7 +1396,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return widths
 
     def _units(self, X):
-        """Return the mean row, and the scale of all numbers or, beside categories, of each column."""
+        """Return the mean row, and one scale, or that of each column beside categories."""
         if self._layout.categorical:
             return column_units(X, self._layout.numbers)
         return data_units(X)
@@ -1531,15 +1682,6 @@ def _warn_of_nothing(n_rows, columns):
         )
 
 
-def _check_fitted_start(origin):
-    if not isinstance(origin, AutoencoderTransformer) or not hasattr(origin, "net_"):
-        raise ValueError(
-            "init must be a fitted AutoencoderTransformer where it is an estimator, got a"
-            f" {type(origin).__name__} that is not; fit it, and put it into a FrozenEstimator"
-            " where it is cloned, as by a search."
-        )
-
-
 def _named(own):
     """Return a name of a network of one's own that tells it from others, or None."""
     if own is None or hasattr(own, "__name__"):
@@ -1553,6 +1695,11 @@ def _check_gradient(role, value):
             f"{role} must be a function of its arguments that torch can differentiate, got a value"
             " without a gradient; compute it with torch, and without detach() or no_grad()."
         )
+
+
+def _filled_of(module):
+    """Return the part of networks that fills missing entries."""
+    return next(part for part in module.input.modules() if isinstance(part, Filled))
 
 
 def _callback(net, kind):

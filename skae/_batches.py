@@ -7,7 +7,8 @@ from torch.utils.data import Subset
 
 from skae._threads import ThreadTrials
 
-# How many values, and rows, are read at a time: enough to fill the cores, few enough to stay in cache.
+# How many values, and rows, are read at a time: enough to fill the cores, few enough to stay in
+# cache.
 _CHUNK_VALUES = 2**22
 _CHUNK_ROWS = 4096
 

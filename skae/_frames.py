@@ -1,7 +1,7 @@
 """Tables in and out: columns of numbers and categories, in the caller's library and dtypes.
 
-In between a table is one float array, with NaN where an entry is missing, and with a code 1, 2, … in
-the place of each category.
+In between a table is one float array, with NaN where an entry is missing, and with a code 1, 2, …
+in the place of each category.
 """
 
 import numpy as np
@@ -215,8 +215,8 @@ def categories_of(X, categorical_features):
     ----------
     X : ndarray, sparse matrix or DataFrame of shape (n_samples, n_features)
     categorical_features : 'from_dtype', array-like or None
-        ``'from_dtype'`` is every column of a frame that holds neither numbers nor dates; else names,
-        positions or a mask.
+        ``'from_dtype'`` is every column of a frame that holds neither numbers nor dates; else
+        names, positions or a mask.
 
     Returns
     -------

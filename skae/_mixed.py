@@ -6,8 +6,8 @@ the place of each category. With share p_c of its column, category c of few is
 ``(e_c - p) / sqrt(p)``, its one-hot vector as factor analysis of mixed data scales it; one of many
 is a learned vector of few entries. Missing entries are NaN in inputs too; they are filled later.
 
-A decoder's answer v for a category is read by the same vectors: ``P(c) ∝ p_c exp(<vector of c, v>)``.
-At v = 0 those are the shares, and to first order they are what factor analysis reconstructs.
+A decoder's answer v for a category is read by the same vectors: ``P(c) ∝ p_c exp(<vector of c,
+v>)``. At v = 0 those are the shares, and to first order they are what factor analysis reconstructs.
 """
 
 import itertools
@@ -198,8 +198,8 @@ class MixedLoss(Loss):
 
     The baseline of a number is the mean, and that of a category the shares, whose cross-entropy
     is their entropy. The mean of this loss over the training rows is therefore the mean over
-    columns of what is left of each column's variance or entropy. Numbers alone have one unit, and the
-    mean is the share that is left of all variance.
+    columns of what is left of each column's variance or entropy. Numbers alone have one unit, and
+    the mean is the share that is left of all variance.
 
     Parameters
     ----------
@@ -214,8 +214,8 @@ class MixedLoss(Loss):
     baselines : ndarray of shape (n_features,)
         Mean loss of the baseline over the entries of each column that are not missing.
     units : ndarray of shape (n_features,)
-        By which losses of columns can be compared: one over the baseline, and 1 for numbers alone. 0
-        where it is 0.
+        By which losses of columns can be compared: one over the baseline, and 1 for numbers alone.
+        0 where it is 0.
 
     **Shape**
 
