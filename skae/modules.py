@@ -374,8 +374,8 @@ class Filled(nn.Module):
     >>> from skae.modules import Filled
     >>> filled = Filled(torch.tensor([[0.6, 0.8]]), torch.tensor([1.0]))
     >>> filled(torch.tensor([[3.0, torch.nan], [torch.nan, torch.nan]])).round(decimals=1)
-    tensor([[3.0000, 3.9000],
-            [0.0000, 0.0000]])
+    tensor([[3., 4.],
+            [0., 0.]])
     """
 
     N_STEPS = 10
