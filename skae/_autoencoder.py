@@ -58,6 +58,7 @@ from skae._frames import (
 )
 from skae._initialization import (
     INITS,
+    StreamPCA,
     adding_nothing,
     category_shares,
     category_vectors,
@@ -90,7 +91,7 @@ from skae._net import ReconstructionNet
 from skae._threads import one_thread, restored_threads
 from skae._torch import inference_dtype, resolve_device, seeded
 from skae.losses import AbsoluteError, BinaryCrossEntropy, EntrywiseLoss, Huber, Loss, SquaredError
-from skae.modules import ACTIVATIONS, Autoencoder, Filled, Logistic, Variational
+from skae.modules import ACTIVATIONS, Autoencoder, Filled, LinearSkip, Logistic, Variational
 from skae.penalties import KL, L1, L2, PIECES, ActivityL1, Contractive, Penalty
 
 # Nesterov's momentum as in scikit-learn's networks.
@@ -595,8 +596,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Go on learning by one pass over the rows of X, for tables that come in parts.
 
         The first call starts at the PCA of its rows, whose mean and scale stay those of the model.
-        Later ones go on, also after a `fit`. No rows are held out, so that nothing is compared with
-        PCA. Codes have the axes of the latest X that has ten rows or more for each component.
+        Later ones go on, also after a `fit`; after a first call to this method the linear paths
+        follow :class:`~sklearn.decomposition.IncrementalPCA`, while all weights are trained. No rows
+        are held out, so that nothing is compared with PCA. Codes have the axes of the latest X that
+        has ten rows or more for each component.
 
         Parameters
         ----------
@@ -1050,30 +1053,48 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             axes = None
             if origin is self:
                 data = self._training_data(X, self.device_)
-                components = _filled_of(self.net_.module_).components.cpu().numpy()
                 if len(data) < _ROWS_PER_AXIS * self.n_components_:
                     axes = axes_of(self.net_.module_)
                 net = self._net_going_on(data)
+                if self._stream_pca is not None:
+                    self._follow_pca(net, data)
             else:
                 columns, pca = self._prepared(X, origin, device, random_state)
-                data, components = columns.data, pca.components_
+                data = columns.data
                 self.loss_curve_, self.init_scores_ = [], []
                 net = self._net_of_stream(self._start(columns, pca, origin, X.dtype), data)
+                is_pca = origin is None and self.init == "pca" and not self._is_variational()
+                self._stream_pca = StreamPCA(pca.components_) if is_pca else None
+                if is_pca:
+                    self._stream_pca.add(InputRows(data, net.module.input))
             self._run(net, data)
             earlier = self.loss_curve_
             self._read_training(net, None)
             self.loss_curve_ = earlier + self.loss_curve_
             self.n_iter_ = self.best_iter_ = len(self.loss_curve_)
             if axes is None:
+                components = _filled_of(net.module_).components.cpu().numpy()
                 self._settle(net, data, components, False, origin, seed)
             else:
                 net.module_ = turned(net.module_.eval(), *axes).to(data.device).eval()
             self._is_stream = True
 
+    def _follow_pca(self, net, data):
+        """Move the linear paths by as much as more rows move the principal components."""
+        change = self._stream_pca.add(InputRows(data, net.module_.input.eval()))
+        change = torch.from_numpy(change).to(data.device, torch.float32)
+        to_code, to_row = (m.linear for m in net.module_.modules() if isinstance(m, LinearSkip))
+        net.shift(to_code.weight, change)
+        if to_row.weight is not to_code.weight:
+            net.shift(to_row.weight, change.T)
+
     def _net_going_on(self, data):
         """Return the net with what its optimiser remembers of the rows before."""
         if not self._is_stream or self.net_.optimizer_ is None:  # it was fitted, or loaded
-            return self._net_of_stream(unturned(copy.deepcopy(self.net_.module_)), data)
+            if not self._is_stream:
+                self._stream_pca = None
+            module = unturned(copy.deepcopy(self.net_.module_))
+            return self._net_of_stream(module, data).initialize()
         self.net_.module_ = unturned(self.net_.module_)
         self.net_.batch_size = self._batch_size(len(data))
         return self.net_

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import scipy.sparse
 import torch
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import nn
 
@@ -253,6 +253,47 @@ def completed_components(inputs, n_components, random_state):
         inputs[missing] = pca.inverse_transform(codes)[missing]
         pca = _fitted_pca(inputs, n_components, random_state=random_state)
     return pca
+
+
+class StreamPCA:
+    """The principal components of rows that come in parts.
+
+    Parameters
+    ----------
+    components : ndarray of shape (n_components, n_inputs)
+        Those of the first part, by whose axes later ones are named.
+    """
+
+    #: More components than are asked for make those that are more exact.
+    N_MORE = 10
+
+    def __init__(self, components):
+        self.components = components
+
+    def add(self, inputs):
+        """Take more rows in, and return by how much the components have changed.
+
+        Parameters
+        ----------
+        inputs : InputRows of shape (n_samples, n_inputs)
+            The first time as many as there are components or more.
+
+        Returns
+        -------
+        ndarray of shape (n_components, n_inputs)
+        """
+        size = len(self.components)
+        if not hasattr(self, "pca"):
+            n_first = min(len(inputs), self.components.shape[1], size + self.N_MORE)
+            self.pca = IncrementalPCA(n_first)
+        for rows in inputs.chunks(at_least=self.pca.n_components):
+            self.pca.partial_fit(rows.cpu().double().numpy(), check_input=False)
+        found = self.pca.components_[:size]
+        # axes within the space that components span are arbitrary: those nearest to the ones before
+        left, _, right = np.linalg.svd(self.components @ found.T)
+        change = left @ right @ found - self.components
+        self.components = self.components + change
+        return change
 
 
 def category_vectors(layout, shares, chunks):

@@ -397,6 +397,17 @@ class ReconstructionNet(NeuralNet):
         """Return the share of the baseline loss that reconstructions of a data set avoid."""
         return share_avoided(mean(self.losses(dataset)), self.baseline(dataset))
 
+    @torch.no_grad()
+    def shift(self, weight, change):
+        """Add to one of the module's weights, in its average and in its latest values."""
+        weight += change
+        if self.average_ is not None:
+            for parameter, latest in zip(
+                self.average_.parameters, self.average_.average, strict=True
+            ):
+                if parameter is weight:
+                    latest += change
+
     def state(self):
         """Return a copy of what the module is made of, by name."""
         if self.flat_ is None:
