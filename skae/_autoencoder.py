@@ -597,9 +597,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         The first call starts at the PCA of its rows, whose mean and scale stay those of the model.
         Later ones go on, also after a `fit`; after a first call to this method the linear paths
-        follow :class:`~sklearn.decomposition.IncrementalPCA`, while all weights are trained. No rows
-        are held out, so that nothing is compared with PCA. Codes have the axes of the latest X that
-        has ten rows or more for each component.
+        follow :class:`~sklearn.decomposition.IncrementalPCA`, while all weights are trained. No
+        rows are held out, so that nothing is compared with PCA. Codes have the axes of the latest X
+        that has ten rows or more for each component.
 
         Parameters
         ----------

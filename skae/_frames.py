@@ -353,6 +353,9 @@ def _float_dtype(X, categories):
 
 def n_missing(X):
     """Return how many entries of each row of an array or CSR matrix of floats are NaN."""
+    with np.errstate(over="ignore", invalid="ignore"):  # then gaps are looked for in vain
+        if not np.isnan(X.sum()):
+            return np.zeros(X.shape[0], dtype=np.intp)
     if not scipy.sparse.issparse(X):
         return np.concatenate([np.isnan(X[rows]).sum(axis=1) for rows in chunks_of(X)])
     where = np.isnan(X.data).astype(np.intp)

@@ -389,9 +389,9 @@ class Filled(nn.Module):
     def forward(self, x):
         if self.training and not self.in_training:
             return x
-        missing = x.isnan()
-        if not missing.any():
+        if not x.sum().isnan():  # nothing is missing; units are far from overflowing
             return x
+        missing = x.isnan()
         with torch.no_grad():
             found = x.nan_to_num()
             for _ in range(self.N_STEPS):
