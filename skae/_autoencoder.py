@@ -890,7 +890,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     @property
     def _known_categories(self):
         """Return what codes stand for, or None if all columns are numbers."""
-        return self.categories_ if self._layout.categorical else None
+        return self.categories_ if any(some is not None for some in self.categories_) else None
 
     def _names(self):
         if hasattr(self, "feature_names_in_"):
@@ -899,7 +899,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _table(self, values, X, as_frame=False):
         """Return decoded rows in the form in which users get them."""
-        template = self._no_rows if self._layout.categorical else None
+        template = None if self._known_categories is None else self._no_rows
         if as_frame:
             template = frame_of(self._no_rows, self._names())
         index = X.index if is_pandas(X) else None

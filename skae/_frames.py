@@ -88,10 +88,15 @@ def _decoded(values, categories):
     """Return the columns, with categories in the place of their codes."""
     if categories is None:
         return list(values.T)
-    return [
-        column if some is None else some[column.astype(np.intp) - 1]
-        for column, some in zip(values.T, categories, strict=True)
-    ]
+    return [_named(*both) for both in zip(values.T, categories, strict=True)]
+
+
+def _named(codes, categories):
+    if categories is None:
+        return codes
+    if not len(categories):  # of a column that had no entries
+        return np.full(len(codes), None)
+    return categories[codes.astype(np.intp) - 1]
 
 
 def _cast(values, dtype):
