@@ -16,10 +16,11 @@ one scale, which suit the others better than raw ones:
 
 Columns: mean held-out R² of PCA, of the peer whose mean is best, and of skae; skae's worst
 difference to PCA over the splits; its mean and worst difference to that peer; the peer's mean
-seconds; skae's until its averaged weights first have that peer's held-out R² of the same split, and
-those of the whole fit; how many times shorter the way to the peer's R² was, in the median split,
-and in how many splits it was reached. In most splits it was not where these say `inf` and 0.0, and
-where no peer beats PCA there is nothing to reach.
+seconds; skae's until its averaged weights first have that peer's held-out R² of the same split (for
+less than 1000 rows, which are judged in folds, until the fit's end), and those of the whole fit;
+how many times shorter the way to the peer's R² was, in the median split, and in how many splits it
+was reached. In most splits it was not where these say `inf` and 0.0, and where no peer beats PCA
+there is nothing to reach.
 
 With `--results` each fit is a line of a file, and none that is there is done again, so that the
 work can be split into pieces. One thread.
@@ -223,10 +224,16 @@ class Course(Callback):
 def fit_skae(X, X_test, k, seed, parameters):
     # X is in units already: the fit finds mean 0 and scale 1 but for rounding
     course = Course(X_test)
-    model = AutoencoderTransformer(k, random_state=seed, callbacks=[course], **parameters)
+    model = AutoencoderTransformer(k, random_state=seed, **parameters)
+    # small tables are judged in folds, but not with a callback; what they keep is known at the end
+    is_watched = len(X) >= 1000
+    if is_watched:
+        model.set_params(callbacks=[course])
     course.begin()
     model.fit(X)
     seconds = time.perf_counter() - course.start - course.own
+    if not is_watched:
+        course.look(model.net_)
     return (
         model.score(X_test),
         seconds,

@@ -872,7 +872,7 @@ def test_scores_are_those_of_folds_that_are_refitted_by_hand(curve, init, n_epoc
         {"average": False, "batch_size": 16},
         {"random_state": np.random.RandomState(3)},
     ],
-    ids=str,
+    ids=lambda parameters: " ".join(parameters) or "defaults",
 )
 def test_all_rows_are_trained_for_the_best_number_of_epochs(curve, parameters):
     X = (curve - curve.min()) / np.ptp(curve)
