@@ -279,7 +279,8 @@ def category_vectors(layout, shares, chunks):
     vectors = []
     for j, some in zip(layout.embedded, shares[n_one_hot:], strict=True):
         n_categories = len(some)
-        totals, counts = torch.zeros(n_categories + 1, plain.n_plain), torch.zeros(n_categories + 1)
+        totals = torch.zeros(n_categories + 1, plain.n_plain, dtype=torch.float32)
+        counts = torch.zeros(n_categories + 1, dtype=torch.float32)
         for rows in chunks():
             rows = rows.cpu()
             codes = rows[:, j].nan_to_num().long()
@@ -289,7 +290,7 @@ def category_vectors(layout, shares, chunks):
         means = totals[1:] / (counts[1:].unsqueeze(1) + 10)
         directions = torch.linalg.svd(roots * means, full_matrices=False).U[:, :N_EMBEDDED]
         n_more = N_EMBEDDED - directions.shape[1]
-        drawn = torch.randn(n_categories, n_more)
+        drawn = torch.randn(n_categories, n_more, dtype=torch.float32)
         # orthogonal to the roots: then vectors have mean zero
         basis = torch.linalg.qr(torch.cat([roots, directions, drawn], dim=1)).Q[:, 1:]
         vectors.append(basis / roots)
