@@ -1133,7 +1133,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             _check_gradient("loss", losses)
         if callable(self.corruption):
             inputs = rows.clone(), self.corruption_level
-            checked_output("corruption", self.corruption, inputs, tuple(rows.shape))
+            shape = tuple(rows.shape)
+            # NaN hides entries
+            checked_output("corruption", self.corruption, inputs, shape, allow_nan=True)
         penalty = self._active_penalty()
         if isinstance(self.penalty, Penalty) and penalty is not None:
             module.cpu().eval()

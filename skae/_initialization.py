@@ -374,7 +374,7 @@ def own_network(own, n_in, n_out):
     return copy.deepcopy(module).to("cpu", torch.float32)
 
 
-def checked_output(role, function, inputs, *shapes):
+def checked_output(role, function, inputs, *shapes, allow_nan=False):
     """Return what a function makes of some tensors, if it is what it should be.
 
     Parameters
@@ -386,6 +386,8 @@ def checked_output(role, function, inputs, *shapes):
         Its arguments, of which tensors are described in an error.
     *shapes : tuple of int
         Those that its output may have.
+    allow_nan : bool, default=False
+        Whether its output may have NaN.
 
     Returns
     -------
@@ -414,7 +416,8 @@ def checked_output(role, function, inputs, *shapes):
         raise ValueError(f"{rule}, but gave a {type(output).__name__}.")
     if output.shape not in shapes:
         raise ValueError(f"{rule}, but gave shape {tuple(output.shape)}.")
-    if not output.isfinite().all():
+    is_wrong = output.isinf() if allow_nan else ~output.isfinite()
+    if is_wrong.any():
         raise ValueError(f"{rule}, but gave NaN or infinity.")
     if [tensor._version for tensor in tensors] != before:
         raise ValueError(f"{rule}, but changed its input; do not work in place on that.")

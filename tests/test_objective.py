@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from skae import AutoencoderTransformer
+from skae import AutoencoderTransformer, corruptions
 from skae.losses import SquaredError
 from skae.modules import MLP, ConvDecoder, ConvEncoder, TiedLinear
 from skae.penalties import KL, ActivityL1, Contractive, Penalty
@@ -206,6 +206,14 @@ def test_corruption_in_training_restores_corrupted_rows_better(digits, corruptio
     assert restored < error(clean.reconstruct(corrupted))
     pca = PCA(12).fit(train)
     assert restored < 0.9 * error(pca.inverse_transform(pca.transform(complete)))
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_a_corruption_may_be_given_by_its_function(curve, corruption):
+    parameters = {"corruption_level": 0.9, "max_iter": 3}  # so that masking hides some of any rows
+    named = small(corruption=corruption, **parameters).fit(curve)
+    given = small(corruption=getattr(corruptions, corruption), **parameters).fit(curve)
+    assert same_models(named, given, curve)
 
 
 # ------------------------------------------------------------------------------ what is compared
