@@ -35,7 +35,8 @@ torch.set_num_threads(1)
 # Two kinds of damage
 # -------------------
 # Normal noise with a standard deviation of 4, where pixels go from 0 to 16; and three in ten pixels
-# lost, at places that are not known, and set to their mean over the training images.
+# lost. Those are NaN, which autoencoders take as it is. PCA and the median filter do not: they get
+# the mean over the training images in their place.
 
 NOISE = 4.0
 LOST = 0.3
@@ -44,14 +45,16 @@ X_train, X_test = train_test_split(load_digits().data, random_state=0)
 rng = np.random.default_rng(0)
 damaged = {
     "noise": X_test + NOISE * rng.standard_normal(X_test.shape),
-    "lost pixels": np.where(rng.random(X_test.shape) < LOST, X_train.mean(axis=0), X_test),
+    "lost pixels": np.where(rng.random(X_test.shape) < LOST, np.nan, X_test),
 }
+complete = {kind: np.where(np.isnan(X), X_train.mean(axis=0), X) for kind, X in damaged.items()}
 
 # %%
 # Training with corruption
 # ------------------------
 # ``corruption_level`` of the noise is in units of ``scale_``, the root of the mean variance of the
-# features. Early stopping judges by how well held-out rows are restored from such corruption.
+# features. That of masking is the share of entries that are hidden, as if they were missing. Early
+# stopping judges by how well held-out rows are restored from such corruption.
 
 scale = np.sqrt(X_train.var(axis=0).mean())
 
@@ -89,15 +92,16 @@ def filtered(X):
 
 print("Peak signal-to-noise ratio of held-out images, in dB")
 print(" " * 32 + "".join(f"{name:>14s}" for name in damaged))
-print(row("as they are", damaged))
-by_median = {name: filtered(X) for name, X in damaged.items()}
+print(row("as they are", complete))
+by_median = {name: filtered(X) for name, X in complete.items()}
 print(row("median filter, 3 by 3", by_median))
 restored = {}
 for k in (16, 32):
     for name, model in models(k).items():
         model.fit(X_train)
+        seen = complete if name == "PCA" else damaged
         restored[name, k] = {
-            kind: model.inverse_transform(model.transform(X)) for kind, X in damaged.items()
+            kind: model.inverse_transform(model.transform(X)) for kind, X in seen.items()
         }
         title = "PCA" if name == "PCA" else f"autoencoder, {name}"
         print(row(f"{title}, k = {k}", restored[name, k]))
@@ -105,8 +109,8 @@ for k in (16, 32):
 # %%
 # Some of the images
 # ------------------
-# Above the damage is noise, below it is lost pixels. Each autoencoder was trained with the damage
-# that it meets. Of the two sizes of the code the better one is shown, for PCA too.
+# Above the damage is noise, below it is lost pixels, in blue. Each autoencoder was trained with the
+# damage that it meets. Of the two sizes of the code the better one is shown, for PCA too.
 
 
 def better(name, kind):
@@ -114,6 +118,7 @@ def better(name, kind):
 
 
 columns = {"noise": "gaussian", "lost pixels": "masking"}
+gray = plt.get_cmap("gray_r").with_extremes(bad="tab:blue")
 figure, axes = plt.subplots(10, 10, figsize=(6.5, 7), layout="constrained")
 for half, (kind, corruption) in zip((axes[:5], axes[5:]), columns.items(), strict=True):
     shown = {
@@ -125,7 +130,7 @@ for half, (kind, corruption) in zip((axes[:5], axes[5:]), columns.items(), stric
     }
     for line, (name, images) in zip(half, shown.items(), strict=True):
         for ax, image in zip(line, images, strict=False):
-            ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
+            ax.imshow(image.reshape(8, 8), cmap=gray, vmin=0, vmax=16)
             ax.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
 path = Path(sys.argv[1] if len(sys.argv) > 1 else "output/denoising.png")

@@ -721,11 +721,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         X = self._validated(X)
         judged = self._judged(X.dtype)
-        units = self._judge.units * (1.0 if self._layout.categorical else self.scale_**2)
-        units = self._tensor(units.astype(X.dtype))
+        units = self._tensor(self._judge.units.astype(X.dtype))
         losses = self._map(lambda rows: judged(rows)[0] @ units, X)
         n_observed = X.shape[1] - n_missing(X)
-        return -np.sqrt(losses * (X.shape[1] / n_observed.clip(1)))
+        losses *= X.shape[1] / n_observed.clip(1)
+        # outside of the root: the square of a scale may be none of float32's numbers
+        return -np.sqrt(losses) * (1.0 if self._layout.categorical else self.scale_)
 
     def score(self, X, y=None):
         """Return R², the share of variance around ``mean_`` that reconstructions keep.
@@ -1172,7 +1173,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             and self.n_components_ <= n_samples - math.ceil(n_samples / _N_FOLDS)
             and origin is None
             and not self.callbacks
-            and not is_mapped(X)
+            and not (X.size > _MAX_READ and is_mapped(X))
         )
 
     def _cross_fitted(self, X, columns, module, start, seed):
@@ -1289,7 +1290,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             _check_gradient("loss", losses)
         if callable(self.corruption):
             inputs = rows.clone(), self.corruption_level
-            checked_output("corruption", self.corruption, inputs, tuple(rows.shape))
+            shape = tuple(rows.shape)
+            # NaN hides entries
+            checked_output("corruption", self.corruption, inputs, shape, allow_nan=True)
         penalty = self._active_penalty()
         if isinstance(self.penalty, Penalty) and penalty is not None:
             module.cpu().eval()

@@ -172,7 +172,8 @@ def _sparse_components(X, n_components, random_state):
 def _fitted_pca(X, n_components, **options):
     with np.errstate(invalid="ignore"):  # 0/0 in its explained variance ratio where X is constant
         pca = PCA(n_components, **options).fit(X)
-    pca.components_ = np.ascontiguousarray(pca.components_)  # torch knows no negative strides
+    # torch knows no negative strides, not even that of a single row
+    pca.components_ = pca.components_.copy(order="C")
     return pca
 
 
@@ -190,7 +191,7 @@ def share_kept(pca):
     variances = pca.explained_variance_
     noise = max(pca.noise_variance_, 0.0)  # by rounding it may be less
     shares = np.divide(variances - noise, variances, out=0 * variances, where=variances > 0)
-    return np.ascontiguousarray(shares.clip(0, 1))
+    return shares.clip(0, 1).copy(order="C")
 
 
 def chunked_components(rows, n_components, random_state):
@@ -320,7 +321,8 @@ def category_vectors(layout, shares, chunks):
     vectors = []
     for j, some in zip(layout.embedded, shares[n_one_hot:], strict=True):
         n_categories = len(some)
-        totals, counts = torch.zeros(n_categories + 1, plain.n_plain), torch.zeros(n_categories + 1)
+        totals = torch.zeros(n_categories + 1, plain.n_plain, dtype=torch.float32)
+        counts = torch.zeros(n_categories + 1, dtype=torch.float32)
         for rows in chunks():
             rows = rows.cpu()
             codes = rows[:, j].nan_to_num().long()
@@ -330,7 +332,7 @@ def category_vectors(layout, shares, chunks):
         means = totals[1:] / (counts[1:].unsqueeze(1) + 10)
         directions = torch.linalg.svd(roots * means, full_matrices=False).U[:, :N_EMBEDDED]
         n_more = N_EMBEDDED - directions.shape[1]
-        drawn = torch.randn(n_categories, n_more)
+        drawn = torch.randn(n_categories, n_more, dtype=torch.float32)
         # orthogonal to the roots: then vectors have mean zero
         basis = torch.linalg.qr(torch.cat([roots, directions, drawn], dim=1)).Q[:, 1:]
         vectors.append(basis / roots)
@@ -414,7 +416,7 @@ def own_network(own, n_in, n_out):
     return copy.deepcopy(module).to("cpu", torch.float32)
 
 
-def checked_output(role, function, inputs, *shapes):
+def checked_output(role, function, inputs, *shapes, allow_nan=False):
     """Return what a function makes of some tensors, if it is what it should be.
 
     Parameters
@@ -426,6 +428,8 @@ def checked_output(role, function, inputs, *shapes):
         Its arguments, of which tensors are described in an error.
     *shapes : tuple of int
         Those that its output may have.
+    allow_nan : bool, default=False
+        Whether its output may have NaN.
 
     Returns
     -------
@@ -454,7 +458,8 @@ def checked_output(role, function, inputs, *shapes):
         raise ValueError(f"{rule}, but gave a {type(output).__name__}.")
     if output.shape not in shapes:
         raise ValueError(f"{rule}, but gave shape {tuple(output.shape)}.")
-    if not output.isfinite().all():
+    is_wrong = output.isinf() if allow_nan else ~output.isfinite()
+    if is_wrong.any():
         raise ValueError(f"{rule}, but gave NaN or infinity.")
     if [tensor._version for tensor in tensors] != before:
         raise ValueError(f"{rule}, but changed its input; do not work in place on that.")

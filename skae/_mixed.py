@@ -66,6 +66,11 @@ def _index(values):
     return torch.tensor(list(values), dtype=torch.long)
 
 
+def _joined(shares):
+    """Return the shares of some columns, which may be none, as one float32 tensor."""
+    return torch.cat([*shares, torch.empty(0)]).float()  # whatever torch's default is
+
+
 class MixedInput(nn.Module):
     """Make inputs of rows.
 
@@ -96,7 +101,7 @@ class MixedInput(nn.Module):
         super().__init__()
         one_hot = shares[: len(layout.one_hot)]
         self.n_plain = layout.n_numbers + layout.n_one_hot
-        self.register_buffer("roots", torch.cat([*one_hot, torch.empty(0)]).sqrt())
+        self.register_buffer("roots", _joined(one_hot).sqrt())
         for name, values in (
             ("numbers", layout.numbers),
             ("one_hot", layout.one_hot),
@@ -163,7 +168,7 @@ class MixedOutput(nn.Module):
         self.inputs = inputs
         self.n_numbers, self.n_one_hot = layout.n_numbers, layout.n_one_hot
         n_one_hot = len(layout.one_hot)
-        self.register_buffer("log_shares", torch.cat([*shares[:n_one_hot], torch.empty(0)]).log())
+        self.register_buffer("log_shares", _joined(shares[:n_one_hot]).log())
         self.log_shares_embedded = nn.ParameterList(
             nn.Parameter(some.log(), requires_grad=False) for some in shares[n_one_hot:]
         )
@@ -228,9 +233,9 @@ class MixedLoss(Loss):
         super().__init__(None)
         self.loss = loss
         self.n_numbers = layout.n_numbers
-        mean_row = torch.zeros(layout.n_numbers)
-        self.register_buffer("mean_row", torch.cat([mean_row, *[some.log() for some in shares]]))
-        self.register_buffer("weights", torch.ones(len(layout.n_categories)))
+        mean_row = torch.cat([torch.zeros(layout.n_numbers), _joined(shares).log()])
+        self.register_buffer("mean_row", mean_row.float())
+        self.register_buffer("weights", torch.ones(len(layout.n_categories)).float())
         columns = layout.numbers + layout.categorical
         for name, values in (
             ("numbers", layout.numbers),

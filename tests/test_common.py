@@ -1,6 +1,7 @@
 """scikit-learn's own checks, over many configurations. No failure is expected, none is skipped."""
 
 import numpy as np
+import scipy.sparse
 import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from skorch.callbacks import GradientNormClipping, LRScheduler
@@ -51,8 +52,10 @@ class OnUnitInterval(AutoencoderTransformer):
     """
 
     def _fit(self, X, origin):
-        low, high = X.min(axis=0), X.max(axis=0)
-        super()._fit((X - low) / np.where(high > low, high - low, 1), origin)
+        rows = X.toarray() if scipy.sparse.issparse(X) else X
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        rows = (rows - low) / np.where(high > low, high - low, 1)
+        super()._fit(scipy.sparse.csr_array(rows) if scipy.sparse.issparse(X) else rows, origin)
 
 
 def in_unit_interval(**parameters):

@@ -9,7 +9,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from skae import AutoencoderTransformer, _autoencoder
-from skae._batches import MappedRows, TensorBatches, is_mapped
+from skae._batches import RowsOnDemand, TensorBatches, is_mapped
 
 
 @pytest.fixture(name="mapped")
@@ -34,7 +34,7 @@ def test_views_of_a_map_are_mapped_and_copies_are_not(mapped):
 
 
 def test_mapped_rows_are_those_of_the_tensor(mapped):
-    rows = MappedRows(
+    rows = RowsOnDemand(
         mapped, lambda part: torch.from_numpy(np.array(part)) / 2, torch.device("cpu")
     )
     whole = torch.from_numpy(np.array(mapped)) / 2
@@ -55,7 +55,7 @@ def test_batches_of_mapped_rows_are_those_of_the_tensor(mapped):
             self.X = X
 
     whole = torch.from_numpy(np.array(mapped)).float()
-    rows = MappedRows(mapped, lambda part: torch.tensor(part).float(), torch.device("cpu"))
+    rows = RowsOnDemand(mapped, lambda part: torch.tensor(part).float(), torch.device("cpu"))
     for shuffle in (False, True):
         batches = []
         for X in (whole, rows):

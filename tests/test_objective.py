@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from skae import AutoencoderTransformer
+from skae import AutoencoderTransformer, corruptions
 from skae.losses import SquaredError
 from skae.modules import MLP, ConvDecoder, ConvEncoder, TiedLinear
 from skae.penalties import KL, ActivityL1, Contractive, Penalty
@@ -183,22 +183,37 @@ def test_corruption_in_training_restores_corrupted_rows_better(digits, corruptio
     hit = rng.uniform(size=test.shape) < 0.3
     corrupted = {
         "gaussian": test + deviation * rng.normal(size=test.shape),
-        "masking": np.where(hit, train.mean(axis=0), test),
+        "masking": np.where(hit, np.nan, test),
         "swap": np.where(hit, rng.permuted(test, axis=0), test),
     }[corruption]
+    # without a way to see that entries are missing
+    complete = np.where(np.isnan(corrupted), train.mean(axis=0), corrupted)
 
-    def error(**parameters):
-        fitted = small(
+    def fitted(**parameters):
+        return small(
             n_components=12, hidden_layer_sizes=(64,), early_stopping=early_stopping, **parameters
         ).fit(train)
-        return np.square(fitted.reconstruct(corrupted) - test).mean()
+
+    def error(restored):
+        return np.square(restored - test).mean()
 
     level = 1.0 if corruption == "gaussian" else 0.3
-    denoising = error(corruption=corruption, corruption_level=level)
+    denoising = fitted(corruption=corruption, corruption_level=level)
+    restored = error(denoising.reconstruct(corrupted))
+    clean = fitted()
+    assert restored < 0.9 * error(clean.reconstruct(complete))
+    # of missing entries any autoencoder knows what principal components make of the others
+    assert restored < error(clean.reconstruct(corrupted))
     pca = PCA(12).fit(train)
-    assert denoising < 0.9 * error()
-    restored = pca.inverse_transform(pca.transform(corrupted))
-    assert denoising < 0.9 * np.square(restored - test).mean()
+    assert restored < 0.9 * error(pca.inverse_transform(pca.transform(complete)))
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_a_corruption_may_be_given_by_its_function(curve, corruption):
+    parameters = {"corruption_level": 0.9, "max_iter": 3}  # so that masking hides some of any rows
+    named = small(corruption=corruption, **parameters).fit(curve)
+    given = small(corruption=getattr(corruptions, corruption), **parameters).fit(curve)
+    assert same_models(named, given, curve)
 
 
 # ------------------------------------------------------------------------------ what is compared
