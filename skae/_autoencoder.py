@@ -1453,6 +1453,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Return the networks as they are before training on data that came in some dtype."""
         if origin is not None:
             module = unturned(copy.deepcopy(origin.net_.module_))
+            _filled_of(module).in_training = self._has_gaps_in_training()
             self._check_objective(module, columns.data[:3].cpu())
             return module
         filled = self._filled(pca).to(columns.device)
@@ -1485,10 +1486,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return module
 
     def _filled(self, pca):
-        """Return what fills missing entries of inputs, in training if there are any."""
-        in_training = not self._is_whole or self._corruption() is not None
+        """Return what fills missing entries of inputs."""
         values = pca.components_, share_kept(pca)
-        return Filled(*(torch.from_numpy(v).to(torch.float32) for v in values), in_training)
+        values = [torch.from_numpy(v).to(torch.float32) for v in values]
+        return Filled(*values, self._has_gaps_in_training())
+
+    def _has_gaps_in_training(self):
+        """Return whether entries may be missing in training, also by corruption."""
+        return not self._is_whole or self._corruption() is not None
 
     def _n_codes(self):
         """Return the number of the encoder's outputs: two per component for distributions.
