@@ -1074,7 +1074,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Return the net with what its optimiser remembers of the rows before."""
         if not self._is_stream or self.net_.optimizer_ is None:  # it was fitted, or loaded
             return self._net_of_stream(unturned(copy.deepcopy(self.net_.module_)), data)
-        self.net_.module_ = unturned(self.net_.module_)
+        self.net_.module_ = unturned(self.net_.module_).train()  # all parts of it
         self.net_.batch_size = self._batch_size(len(data))
         return self.net_
 
