@@ -1058,7 +1058,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 columns, pca = self._prepared(X, origin, device, random_state)
                 data, components = columns.data, pca.components_
                 self.loss_curve_, self.init_scores_ = [], []
-                net = self._net_of_stream(self._start(columns, pca, origin, X.dtype), data)
+                # drawn as `fit` does, so that one pass over the same rows is the same
+                with seeded(torch.randint(2**31, ()).item(), data.device):
+                    module = self._start(columns, pca, origin, X.dtype)
+                net = self._net_of_stream(module, data)
             self._run(net, data)
             earlier = self.loss_curve_
             self._read_training(net, None)
