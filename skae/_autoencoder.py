@@ -137,6 +137,21 @@ def _all_or_nothing(estimator):
         raise
 
 
+@contextlib.contextmanager
+def _left_if_interrupted(net):
+    """Give a net its networks back if the block that trains them raises.
+
+    What its optimiser remembers is lost then, as it is in a pickle.
+    """
+    module, weights = net.module_, copy.deepcopy(net.module_.state_dict())
+    try:
+        yield
+    except BaseException:
+        module.load_state_dict(weights)
+        net.module_, net.optimizer_ = module.eval(), None
+        raise
+
+
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Nonlinear dimensionality reduction with an autoencoder that starts at PCA.
 
@@ -1046,7 +1061,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _partial_fit(self, X, origin):
         self._check_combinations()
         self._check_data(X, origin)
-        with self._fitting(X) as (device, random_state, seed):
+        left = _left_if_interrupted(self.net_) if origin is self else contextlib.nullcontext()
+        with self._fitting(X) as (device, random_state, seed), left:
             axes = None
             if origin is self:
                 data = self._training_data(X, self.device_)
