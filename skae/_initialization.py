@@ -172,7 +172,7 @@ def _sparse_components(X, n_components, random_state):
 def _fitted_pca(X, n_components, **options):
     with np.errstate(invalid="ignore"):  # 0/0 in its explained variance ratio where X is constant
         pca = PCA(n_components, **options).fit(X)
-    pca.components_ = np.ascontiguousarray(pca.components_)  # torch knows no negative strides
+    pca.components_ = pca.components_.copy()  # torch knows no negative strides
     return pca
 
 
@@ -190,7 +190,7 @@ def share_kept(pca):
     variances = pca.explained_variance_
     noise = max(pca.noise_variance_, 0.0)  # by rounding it may be less
     shares = np.divide(variances - noise, variances, out=0 * variances, where=variances > 0)
-    return np.ascontiguousarray(shares.clip(0, 1))
+    return shares.clip(0, 1).copy()  # torch knows no negative strides
 
 
 def chunked_components(rows, n_components, random_state):
