@@ -149,6 +149,9 @@ def principal_components(X, mean, scale, n_components, random_state):
         Fitted. Its components are meant, and the variances are in arbitrary units.
     """
     if scipy.sparse.issparse(X):
+        if not mean_variance_axis(X, axis=0)[1].any():  # Lanczos' method needs some variance
+            X = np.zeros((max(2, n_components), X.shape[1]))
+            return _fitted_pca(X, n_components, random_state=random_state)
         return _sparse_components(X, n_components, random_state)
     # float64 has the range and the digits for more than float32
     far, unit = (1e4, 1e60) if X.dtype == np.float64 else (1e3, 1e6)
