@@ -1682,7 +1682,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 ratios = np.diff([_r2(error, total) for error in errors], prepend=0.0)
             self.code_sparsity_ = _sparsity(net.module_.encode, data.split(n_rows), squares)
             some = torch.from_numpy(density_rows(len(data), seed)).to(data.device)
-            codes = net.module_.encode(data.index_select(0, some)).cpu().double().numpy()
+            codes = torch.cat(
+                [net.module_.encode(data.index_select(0, rows)) for rows in some.split(n_rows)]
+            )
+            codes = codes.cpu().double().numpy()
         self.net_ = net
         variances = moments.variances_along(axes).numpy() * (len(data) / (len(data) - 1))
         self.explained_variance_ = variances * self.code_scale_**2
