@@ -44,7 +44,8 @@ def data_units(X):
         If the variance overflows.
     """
     if scipy.sparse.issparse(X):
-        mean, variances = mean_variance_axis(X, axis=0)
+        # of a column without values NaN, and then 0
+        mean, variances = np.nan_to_num(mean_variance_axis(X, axis=0))
         scale = math.sqrt(np.average(variances, weights=observed_rows(X)))
         return mean, scale or 1.0
     # of a column without values NaN, and then 0
