@@ -565,7 +565,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = True
-        tags.input_tags.sparse = True
+        named = self.categorical_features
+        tags.input_tags.sparse = named is None or isinstance(named, str) or len(named) == 0
         return tags
 
     @fit_context(prefer_skip_nested_validation=True)
