@@ -138,6 +138,21 @@ def _all_or_nothing(estimator):
         raise
 
 
+@contextlib.contextmanager
+def _left_if_interrupted(net):
+    """Give a net its networks back if the block that trains them raises.
+
+    What its optimiser remembers is lost then, as it is in a pickle.
+    """
+    module, weights = net.module_, copy.deepcopy(net.module_.state_dict())
+    try:
+        yield
+    except BaseException:
+        module.load_state_dict(weights)
+        net.module_, net.optimizer_ = module.eval(), None
+        raise
+
+
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Nonlinear dimensionality reduction with an autoencoder that starts at PCA.
 
@@ -551,7 +566,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = True
-        tags.input_tags.sparse = True
+        named = self.categorical_features
+        tags.input_tags.sparse = named is None or isinstance(named, str) or len(named) == 0
         return tags
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -1050,7 +1066,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _partial_fit(self, X, origin):
         self._check_combinations()
         self._check_data(X, origin)
-        with self._fitting(X) as (device, random_state, seed):
+        left = _left_if_interrupted(self.net_) if origin is self else contextlib.nullcontext()
+        with self._fitting(X) as (device, random_state, seed), left:
             axes = None
             if origin is self:
                 data = self._training_data(X, self.device_)
@@ -1063,7 +1080,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 columns, pca = self._prepared(X, origin, device, random_state)
                 data = columns.data
                 self.loss_curve_, self.init_scores_ = [], []
-                net = self._net_of_stream(self._start(columns, pca, origin, X.dtype), data)
+                # drawn as `fit` does, so that one pass over the same rows is the same
+                with seeded(torch.randint(2**31, ()).item(), data.device):
+                    module = self._start(columns, pca, origin, X.dtype)
+                net = self._net_of_stream(module, data)
                 is_pca = origin is None and self.init == "pca" and not self._is_variational()
                 self._stream_pca = StreamPCA(pca.components_) if is_pca else None
                 if is_pca:
@@ -1082,7 +1102,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _follow_pca(self, net, data):
         """Move the linear paths by as much as more rows move the principal components."""
-        change = self._stream_pca.add(InputRows(data, net.module_.input.eval()))
+        self._stream_pca = copy.deepcopy(self._stream_pca)  # an interrupt goes back to the other
+        change = self._stream_pca.add(InputRows(data, net.module_.input))
         change = torch.from_numpy(change).to(data.device, torch.float32)
         to_code, to_row = (m.linear for m in net.module_.modules() if isinstance(m, LinearSkip))
         net.shift(to_code.weight, change)
@@ -1096,7 +1117,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 self._stream_pca = None
             module = unturned(copy.deepcopy(self.net_.module_))
             return self._net_of_stream(module, data).initialize()
-        self.net_.module_ = unturned(self.net_.module_)
+        self.net_.module_ = unturned(self.net_.module_).train()  # all parts of it
         self.net_.batch_size = self._batch_size(len(data))
         return self.net_
 
@@ -1477,6 +1498,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Return the networks as they are before training on data that came in some dtype."""
         if origin is not None:
             module = unturned(copy.deepcopy(origin.net_.module_))
+            _filled_of(module).in_training = self._has_gaps_in_training()
             self._check_objective(module, columns.data[:3].cpu())
             return module
         filled = self._filled(pca).to(columns.device)
@@ -1509,10 +1531,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return module
 
     def _filled(self, pca):
-        """Return what fills missing entries of inputs, in training if there are any."""
-        in_training = not self._is_whole or self._corruption() is not None
+        """Return what fills missing entries of inputs."""
         values = pca.components_, share_kept(pca)
-        return Filled(*(torch.from_numpy(v).to(torch.float32) for v in values), in_training)
+        values = [torch.from_numpy(v).to(torch.float32) for v in values]
+        return Filled(*values, self._has_gaps_in_training())
+
+    def _has_gaps_in_training(self):
+        """Return whether entries may be missing in training, also by corruption."""
+        return not self._is_whole or self._corruption() is not None
 
     def _n_codes(self):
         """Return the number of the encoder's outputs: two per component for distributions.
@@ -1682,7 +1708,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 ratios = np.diff([_r2(error, total) for error in errors], prepend=0.0)
             self.code_sparsity_ = _sparsity(net.module_.encode, data.split(n_rows), squares)
             some = torch.from_numpy(density_rows(len(data), seed)).to(data.device)
-            codes = net.module_.encode(data.index_select(0, some)).cpu().double().numpy()
+            codes = torch.cat(
+                [net.module_.encode(data.index_select(0, rows)) for rows in some.split(n_rows)]
+            )
+            codes = codes.cpu().double().numpy()
         self.net_ = net
         variances = moments.variances_along(axes).numpy() * (len(data) / (len(data) - 1))
         self.explained_variance_ = variances * self.code_scale_**2

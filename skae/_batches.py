@@ -85,9 +85,9 @@ class InputRows:
     def __getitem__(self, rows):
         return self.module(self.data[rows])
 
-    def chunks(self, at_least=1):
-        """Yield all rows, as many at a time as are mapped at a time, or more."""
-        n_rows = max(at_least, chunk_rows(self[:1].shape[1]))
+    def chunks(self):
+        """Yield all rows, as many at a time as are mapped at a time."""
+        n_rows = chunk_rows(self[:1].shape[1])
         return (self[i : i + n_rows] for i in range(0, len(self), n_rows))
 
     def subset(self, rows):

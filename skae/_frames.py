@@ -379,8 +379,9 @@ def filled(X, values, missing, categories=None):
         What codes stand for in each column of values.
     """
     if not is_frame(X):
-        columns = np.column_stack(_decoded(values, categories))
-        return np.where(missing, columns, X).astype(X.dtype, copy=False)
+        X = X.copy()
+        X[missing] = np.column_stack(_decoded(values, categories))[missing]
+        return X
     table = like(no_rows_of(X), values, categories, X.index if is_pandas(X) else None)
     holey = [j for j in range(X.shape[1]) if missing[:, j].any()]
     if is_polars(X):

@@ -44,7 +44,8 @@ def data_units(X):
         If the variance overflows.
     """
     if scipy.sparse.issparse(X):
-        mean, variances = mean_variance_axis(X, axis=0)
+        # of a column without values NaN, and then 0
+        mean, variances = np.nan_to_num(mean_variance_axis(X, axis=0))
         scale = math.sqrt(np.average(variances, weights=observed_rows(X)))
         return mean, scale or 1.0
     # of a column without values NaN, and then 0
@@ -149,6 +150,9 @@ def principal_components(X, mean, scale, n_components, random_state):
         Fitted. Its components are meant, and the variances are in arbitrary units.
     """
     if scipy.sparse.issparse(X):
+        if not mean_variance_axis(X, axis=0)[1].any():  # Lanczos' method needs some variance
+            X = np.zeros((max(2, n_components), X.shape[1]))
+            return _fitted_pca(X, n_components, random_state=random_state)
         return _sparse_components(X, n_components, random_state)
     # float64 has the range and the digits for more than float32
     far, unit = (1e4, 1e60) if X.dtype == np.float64 else (1e3, 1e6)
@@ -267,6 +271,8 @@ class StreamPCA:
 
     #: More components than are asked for make those that are more exact.
     N_MORE = 10
+    #: About how many values of each part are looked at: its decomposition takes some 0.1 s then.
+    N_VALUES = 2**20
 
     def __init__(self, components):
         self.components = components
@@ -283,12 +289,12 @@ class StreamPCA:
         -------
         ndarray of shape (n_components, n_inputs)
         """
-        size = len(self.components)
+        size, n_inputs = self.components.shape
+        n_rows = min(len(inputs), max(size + self.N_MORE, self.N_VALUES // n_inputs))
+        some = inputs.subset(np.linspace(0, len(inputs) - 1, n_rows).astype(np.intp))
         if not hasattr(self, "pca"):
-            n_first = min(len(inputs), self.components.shape[1], size + self.N_MORE)
-            self.pca = IncrementalPCA(n_first)
-        for rows in inputs.chunks(at_least=self.pca.n_components):
-            self.pca.partial_fit(rows.cpu().double().numpy(), check_input=False)
+            self.pca = IncrementalPCA(min(n_rows, n_inputs, size + self.N_MORE))
+        self.pca.partial_fit(some[:].cpu().double().numpy())
         found = self.pca.components_[:size]
         # axes within the space that components span are arbitrary: those nearest to the ones before
         left, _, right = np.linalg.svd(self.components @ found.T)

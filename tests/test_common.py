@@ -1,6 +1,7 @@
 """scikit-learn's own checks, over many configurations. No failure is expected, none is skipped."""
 
 import numpy as np
+import pytest
 import scipy.sparse
 import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -163,9 +164,13 @@ CONFIGURATIONS = [
     configuration(n_init=2, max_iter=4, early_stopping=False),
     configuration(encoder=LengthEncoder(channels=(2, 3)), decoder=LengthDecoder(channels=(2, 3))),
     configuration(encoder=ImageEncoder(), decoder=ImageDecoder(), linear_skip=False, init="random"),
+    configuration(categorical_features=[0]),
+    configuration(categorical_features=[0], n_components=0.9, corruption="masking", penalty="kl"),
 ]
 
 
+# The checks' columns are continuous: taken for categories, rows that are held out have new ones.
+@pytest.mark.filterwarnings("ignore:Categories that fit has not seen")
 @parametrize_with_checks(CONFIGURATIONS)
 def test_scikit_learn_check(estimator, check):
     check(estimator)

@@ -1,0 +1,416 @@
+"""Tables that come in parts: `partial_fit`, and files that are only read."""
+
+import pickle
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from skorch.callbacks import Callback
+from torch import nn
+
+from skae import AutoencoderTransformer, _autoencoder, _batches
+from skae.modules import Filled
+
+
+def small(**parameters):
+    defaults = {
+        "hidden_layer_sizes": (16,),
+        "batch_size": 32,
+        "max_iter": 1,
+        "early_stopping": False,
+        "random_state": 0,
+    }
+    return AutoencoderTransformer(**{**defaults, **parameters})
+
+
+@pytest.fixture(scope="module")
+def sheet():
+    """4000 rows on a curved sheet in six dimensions, in random order."""
+    rng = np.random.RandomState(0)
+    u, v = rng.uniform(-1, 1, size=(2, 4000))
+    X = np.column_stack([u, v, u**2, u * v, np.sin(3 * v), np.cos(2 * u)])
+    return X + 0.01 * rng.normal(size=X.shape)
+
+
+def streamed(fitted, X, n_rows):
+    for i in range(0, len(X), n_rows):
+        fitted.partial_fit(X[i : i + n_rows])
+    return fitted
+
+
+# -------------------------------------------------------------------------------- the first chunk
+
+
+class Still(torch.optim.SGD):
+    """Makes no steps."""
+
+    def step(self, closure=None):
+        return None
+
+
+def test_it_starts_at_the_pca_of_the_first_chunk(sheet):
+    first = sheet[:200]
+    fitted = small(optimizer=Still).partial_fit(first)
+    pca = PCA(2).fit(first)
+    np.testing.assert_allclose(fitted.mean_, first.mean(axis=0), rtol=1e-12)
+    assert fitted.scale_ == pytest.approx(np.sqrt(first.var(axis=0).mean()), rel=1e-12)
+    # weights are float32; the axes are computed anew
+    np.testing.assert_allclose(fitted.transform(sheet), pca.transform(sheet), atol=1e-5)
+    assert fitted.score(first) == pytest.approx(pca.explained_variance_ratio_.sum(), abs=1e-6)
+
+
+def test_mean_and_scale_stay_those_of_the_first_chunk(sheet):
+    fitted = small().partial_fit(sheet[:200])
+    mean, scale = fitted.mean_.copy(), fitted.scale_
+    fitted.partial_fit(sheet[200:900] + 5)
+    np.testing.assert_array_equal(fitted.mean_, mean)
+    assert fitted.scale_ == scale
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"batch_size": "auto"},
+        {"average": False},
+        {"loss": "huber"},
+        {"penalty": "kl", "alpha": 0.01},
+        {"dropout": 0.3},
+        {"corruption": "masking"},
+        {"linear_skip": False, "init": "random"},
+    ],
+    ids=str,
+)
+def test_one_pass_over_the_whole_table_is_fit_with_one_epoch(curve, parameters):
+    fitted, streaming = small(**parameters).fit(curve), small(**parameters).partial_fit(curve)
+    # The same steps, of which one computes the gradient by written-out backpropagation and one by
+    # autograd, in float32: Adam makes the most of such roundings.
+    np.testing.assert_allclose(streaming.transform(curve), fitted.transform(curve), atol=2e-3)
+    np.testing.assert_allclose(streaming.loss_curve_, fitted.loss_curve_, rtol=1e-5)
+    assert streaming.n_iter_ == fitted.n_iter_ == 1
+    np.testing.assert_allclose(streaming.explained_variance_, fitted.explained_variance_, rtol=1e-3)
+
+
+def test_a_chunk_of_fewer_rows_than_components_is_no_start(sheet):
+    fitted = small(n_components=3)
+    with pytest.raises(ValueError, match=r"^n_components must be at most .*=2 with init='pca'"):
+        fitted.partial_fit(sheet[:2])
+    assert not hasattr(fitted, "n_features_in_")
+    with pytest.raises(ValueError, match="minimum of 2 is required"):
+        small(n_components=1).partial_fit(sheet[:1])
+    small(n_components=2).partial_fit(sheet[:2])  # so many are enough
+
+
+# --------------------------------------------------------------------------------- later chunks
+
+
+@pytest.mark.parametrize("n_rows", [500, 1000, 2000])
+def test_one_pass_in_chunks_is_as_good_as_one_over_the_whole_table(sheet, n_rows):
+    fitted = small().fit(sheet)
+    score = streamed(small(), sheet, n_rows).score(sheet)
+    # 125 steps, and 126 or 128
+    assert abs(score - fitted.score(sheet)) < 0.01
+    assert score > PCA(2).fit(sheet).explained_variance_ratio_.sum() + 0.1
+
+
+def test_a_first_chunk_followed_by_single_rows_learns(sheet):
+    fitted = small(n_components=2).partial_fit(sheet[:500])
+    before = fitted.score(sheet)
+    streamed(fitted, sheet[500:700], 1)
+    assert fitted.score(sheet) > before + 0.05
+    assert fitted.n_iter_ == len(fitted.loss_curve_) == 201
+
+
+@pytest.mark.parametrize("parameters", [{}, {"optimizer": "sgd"}, {"average": False}], ids=str)
+def test_chunks_of_a_batch_each_are_the_batches_of_one_pass(sheet, parameters, monkeypatch):
+    # in the order of the table
+    monkeypatch.setattr(_batches.TensorBatches, "_order", lambda self: self.rows)
+    one, other = (
+        small(learning_rate_init=0.02, **parameters).partial_fit(sheet[3000:3032]) for _ in range(2)
+    )
+    start = one.reconstruct(sheet)
+    streamed(one, sheet[:640], 640)
+    streamed(other, sheet[:640], 32)
+    way = np.abs(one.reconstruct(sheet) - start).max()
+    # between calls axes are turned to and fro, in float32
+    assert np.abs(other.reconstruct(sheet) - one.reconstruct(sheet)).max() < 0.02 * way
+    assert way > 5e-3
+    assert (len(one.loss_curve_), len(other.loss_curve_)) == (2, 21)
+    assert np.mean(other.loss_curve_[1:]) == pytest.approx(one.loss_curve_[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_what_the_optimiser_remembers_is_carried_over(sheet, optimizer):
+    remembering, forgetting = (
+        small(optimizer=optimizer).partial_fit(sheet[:500]) for _ in range(2)
+    )
+    optimizer = remembering.net_.optimizer_
+    forgetting = pickle.loads(pickle.dumps(forgetting))  # without its optimiser
+    for fitted in (remembering, forgetting):
+        fitted.partial_fit(sheet[500:532])
+    assert remembering.net_.optimizer_ is optimizer
+    assert forgetting.net_.optimizer_ is not optimizer
+    distance = np.abs(remembering.reconstruct(sheet) - forgetting.reconstruct(sheet)).max()
+    assert distance > 1e-4  # of rounding it would be a thousandth
+    if hasattr(optimizer, "betas"):
+        steps = {int(state["step"]) for state in optimizer.state.values()}
+        assert steps == {17}
+
+
+def test_the_average_is_carried_over(sheet):
+    fitted = small().partial_fit(sheet[:500])
+    average = fitted.net_.average_
+    fitted.partial_fit(sheet[500:1000])
+    assert fitted.net_.average_ is average
+
+
+def test_epochs_and_losses_are_counted(sheet):
+    fitted = small()
+    for n_passes in (1, 2, 3):
+        fitted.partial_fit(sheet[:100])
+        assert fitted.n_iter_ == fitted.best_iter_ == len(fitted.loss_curve_) == n_passes
+        assert fitted.validation_scores_ is None
+        assert fitted.best_validation_score_ is None
+    assert fitted.loss_curve_[2] < fitted.loss_curve_[1] < fitted.loss_curve_[0]
+
+
+class Watching(nn.Module):
+    """Notes whether it is trained."""
+
+    modes = ()
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.layer = nn.Linear(n_in, n_out)
+
+    def forward(self, x):
+        Watching.modes = (*Watching.modes, self.training)
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("n_rows", [100, 10])
+def test_networks_are_in_training_in_later_calls_too(sheet, n_rows):
+    fitted = small(encoder=Watching).partial_fit(sheet[:100])
+    for _ in range(2):
+        Watching.modes = ()
+        fitted.partial_fit(sheet[:n_rows])
+        assert Watching.modes[0]
+        assert not fitted.encoder_.training
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"dropout": 0.5}, {"penalty": "kl", "alpha": 0.01}, {"corruption": "swap"}]
+)
+def test_what_is_drawn_in_training_is_drawn_in_later_calls_too(sheet, parameters):
+    # learning rate zero by a still optimiser: losses differ by what is drawn alone
+    fitted = small(optimizer=Still, **parameters, random_state=np.random.RandomState(0))
+    for _ in range(3):
+        fitted.partial_fit(sheet[:100])
+    assert len(set(fitted.loss_curve_)) == 3
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_axes_are_those_of_chunks_of_ten_rows_per_component(sheet, k):
+    fitted = small(n_components=k).partial_fit(sheet[:500])
+    few, many = sheet[500 : 500 + 10 * k - 1], sheet[1000 : 1000 + 10 * k]
+    axes = _autoencoder.axes_of(fitted.net_.module_)
+    variances = fitted.explained_variance_
+    fitted.partial_fit(few)
+    for before, after in zip(axes, _autoencoder.axes_of(fitted.net_.module_), strict=True):
+        # folded in again, of float32
+        torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
+    assert fitted.explained_variance_ is variances
+    fitted.partial_fit(many)
+    codes = fitted.transform(many)
+    # float32 codes
+    np.testing.assert_allclose(codes.mean(axis=0), 0, atol=1e-5)
+    covariance = np.cov(codes.T).reshape(k, k)
+    np.testing.assert_allclose(covariance, np.diag(covariance.diagonal()), atol=1e-5)
+    np.testing.assert_allclose(covariance.diagonal(), fitted.explained_variance_, rtol=1e-4)
+
+
+# -------------------------------------------------------------------------------- other company
+
+
+def test_a_pickled_stream_goes_on(sheet):
+    fitted = streamed(small(), sheet[:1000], 250)
+    loaded = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(loaded.transform(sheet), fitted.transform(sheet))
+    before = loaded.score(sheet)
+    streamed(loaded, sheet[1000:2000], 250)
+    assert loaded.score(sheet) > before + 0.01
+    assert loaded.n_iter_ == 8
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_stream_goes_on_after_fit(sheet, early_stopping):
+    fitted = small(max_iter=3, early_stopping=early_stopping).fit(sheet[:500])
+    n_losses, before = len(fitted.loss_curve_), fitted.score(sheet)
+    mean = fitted.mean_
+    streamed(fitted, sheet[500:1500], 250)
+    assert fitted.score(sheet) > before + 0.005
+    assert fitted.n_iter_ == len(fitted.loss_curve_) == n_losses + 4
+    assert fitted.mean_ is mean
+
+
+def test_fit_begins_anew_after_a_stream(sheet):
+    fitted = streamed(small(), sheet[:500], 100).fit(sheet)
+    np.testing.assert_array_equal(fitted.transform(sheet), small().fit(sheet).transform(sheet))
+    assert fitted.n_iter_ == 1
+
+
+def test_a_stream_may_start_from_a_fitted_transformer(sheet):
+    start = small(max_iter=3).fit(sheet[:500])
+    fitted = small(init=start).partial_fit(sheet[500:1000])
+    np.testing.assert_array_equal(fitted.mean_, start.mean_)
+    assert fitted.score(sheet) > start.score(sheet)
+    assert fitted.n_iter_ == 1
+
+
+def test_the_same_stream_gives_the_same_bits(sheet):
+    one, other = (streamed(small(), sheet[:1000], 300) for _ in range(2))
+    np.testing.assert_array_equal(one.transform(sheet), other.transform(sheet))
+
+
+class Interrupting(Callback):
+    now = False
+
+    def on_epoch_end(self, net, **kwargs):
+        if Interrupting.now:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_call_leaves_the_transformer_as_it_was(sheet):
+    fitted = small(callbacks=[Interrupting()]).partial_fit(sheet[:500])
+    codes, decoded = fitted.transform(sheet), fitted.reconstruct(sheet)
+    Interrupting.now = True
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fitted.partial_fit(sheet[500:1000])
+    finally:
+        Interrupting.now = False
+    np.testing.assert_array_equal(fitted.transform(sheet), codes)
+    np.testing.assert_array_equal(fitted.reconstruct(sheet), decoded)
+    before = fitted.score(sheet)
+    assert fitted.partial_fit(sheet[500:1000]).score(sheet) > before
+    assert fitted.n_iter_ == 2
+
+
+# ------------------------------------------------------------------------- gaps, names, categories
+
+
+@pytest.mark.parametrize("parameters", [{}, {"loss": "absolute_error"}, {"corruption": "masking"}])
+def test_gaps_may_come_in_later_chunks_alone(sheet, parameters):
+    fitted = small(**parameters).partial_fit(sheet[:500])
+    X = sheet[500:1500].copy()
+    gone = np.random.RandomState(0).uniform(size=X.shape) < 0.2
+    gone[:, 0] = False
+    X[gone] = np.nan
+    before = fitted.score(sheet)
+    streamed(fitted, X, 250)
+    assert np.isfinite(fitted.loss_curve_).all()
+    assert fitted.score(sheet) > before + 0.01
+    assert np.isfinite(fitted.transform(X)).all()
+    assert any(isinstance(part, Filled) for part in fitted.net_.module_.modules())
+
+
+def test_a_chunk_of_nothing_warns_and_goes_on(sheet):
+    fitted = small().partial_fit(sheet[:500])
+    with pytest.warns(UserWarning, match="Nothing is known of 1 rows and the columns") as given:
+        fitted.partial_fit(np.full((1, 6), np.nan))
+    assert len(given) == 1
+    assert np.isfinite(fitted.transform(sheet)).all()
+
+
+def frame(X, colours=("red", "green", "blue")):
+    table = pd.DataFrame(X, columns=[f"n{j}" for j in range(X.shape[1])])
+    return table.assign(colour=np.asarray(colours)[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0)])
+
+
+def test_categories_are_those_of_the_first_chunk(sheet):
+    fitted = small().partial_fit(frame(sheet[:500]))
+    assert fitted.categories_[-1].tolist() == ["blue", "green", "red"]
+    with pytest.warns(
+        UserWarning,
+        match=re.escape("that fit has not seen, in columns ['colour'], are treated as missing."),
+    ) as given:
+        fitted.partial_fit(frame(sheet[500:1000], ("red", "green", "violet")))
+    assert len(given) == 1
+    assert fitted.categories_[-1].tolist() == ["blue", "green", "red"]
+    assert np.isfinite(fitted.loss_curve_).all()
+    decoded = fitted.inverse_transform(fitted.transform(frame(sheet[:50])))
+    assert set(decoded["colour"]) <= {"blue", "green", "red"}
+
+
+def test_mixed_frames_in_chunks_are_as_good_as_whole(sheet):
+    table = frame(sheet)
+    fitted = small().fit(table)
+    assert streamed_frame(small(), table, 500).score(table) == pytest.approx(
+        fitted.score(table), abs=0.02
+    )
+
+
+def streamed_frame(fitted, table, n_rows):
+    for i in range(0, len(table), n_rows):
+        fitted.partial_fit(table.iloc[i : i + n_rows])
+    return fitted
+
+
+def test_names_and_numbers_of_columns_are_checked(sheet):
+    table = pd.DataFrame(sheet, columns=list("abcdef"))
+    fitted = small().partial_fit(table[:500])
+    codes = fitted.transform(table)
+    with pytest.raises(ValueError, match="feature names should match"):
+        fitted.partial_fit(table[500:600].rename(columns={"a": "x"}))
+    with pytest.raises(ValueError, match="must be in the same order"):
+        fitted.partial_fit(table[500:600][list("bacdef")])
+    with pytest.raises(ValueError, match="seen at fit time, yet now missing"):
+        fitted.partial_fit(table[500:600][list("abcde")])
+    with pytest.raises(ValueError, match="X has 5 features, but"):
+        small().partial_fit(sheet[:500]).partial_fit(sheet[500:600, :5])
+    np.testing.assert_array_equal(fitted.transform(table), codes)
+
+
+def test_no_rows_are_refused(sheet):
+    fitted = small().partial_fit(sheet[:500])
+    with pytest.raises(ValueError, match="0 sample"):
+        fitted.partial_fit(sheet[:0])
+
+
+# -------------------------------------------------------------------------- files that are read
+
+
+@pytest.fixture
+def mapped(sheet, tmp_path):
+    np.save(tmp_path / "sheet.npy", sheet)
+    return np.load(tmp_path / "sheet.npy", mmap_mode="r")
+
+
+@pytest.mark.parametrize("read", [2**24, 100], ids=["small", "large"])
+def test_read_only_maps_are_taken_and_left_alone(sheet, mapped, monkeypatch, read):
+    monkeypatch.setattr(_autoencoder, "_MAX_READ", read)
+    assert not mapped.flags.writeable
+    fitted = small().fit(mapped)
+    # components of a large map are found by its Gram matrix, to another rounding
+    np.testing.assert_allclose(
+        fitted.transform(mapped), small().fit(sheet).transform(sheet), atol=1e-2
+    )
+    one, other = streamed(small(), mapped, 500), streamed(small(), sheet, 500)
+    np.testing.assert_allclose(one.transform(mapped), other.transform(sheet), atol=1e-2)
+    np.testing.assert_array_equal(mapped, sheet)
+
+
+@pytest.mark.parametrize("read", [2**24, 30_000], ids=["small", "large"])
+def test_maps_may_have_gaps(sheet, tmp_path, monkeypatch, read):
+    monkeypatch.setattr(_autoencoder, "_MAX_READ", read)
+    X = sheet.copy()
+    X[np.random.RandomState(0).uniform(size=X.shape) < 0.2] = np.nan
+    X[:, 0] = sheet[:, 0]
+    np.save(tmp_path / "gaps.npy", X)
+    fitted = small(max_iter=2).fit(np.load(tmp_path / "gaps.npy", mmap_mode="r"))
+    # of a large map the start is computed of some rows
+    assert fitted.score(X) == pytest.approx(small(max_iter=2).fit(X).score(X), abs=0.02)
+    assert np.isfinite(fitted.transform(X)).all()
