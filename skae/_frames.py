@@ -110,10 +110,12 @@ def _cast(values, dtype):
 
 def _pandas_series(values, dtype):
     if values.dtype == object:
-        return pd.Series(pd.array(list(values), dtype=dtype))
+        # the dtype twice: pandas 3 would make str of what is object
+        return pd.Series(pd.array(list(values), dtype=dtype), dtype=dtype)
     if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
-        plain = np.dtype(getattr(dtype, "numpy_dtype", dtype))
-        return pd.Series(_cast(values, plain)).astype(dtype)
+        # of nullable and Arrow's dtypes, of sparse ones, of numpy's own
+        plain = getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype))
+        return pd.Series(_cast(values, np.dtype(plain))).astype(dtype)
     # objects, categories and strings that were read as numbers
     return pd.Series(values, dtype=dtype if isinstance(dtype, np.dtype) else None)
 
@@ -238,7 +240,7 @@ def categories_of(X, categorical_features):
 
 def _categories(values):
     _, found = _factorized(values)
-    declared = getattr(values.dtype, "categories", None)  # of pandas' Categorical and polars' Enum
+    declared = _declared(values.dtype)
     if declared is not None and len(declared):
         occurring = set(found)
         found = [value for value in declared if value in occurring]
@@ -252,6 +254,15 @@ def _categories(values):
     categories = np.empty(len(found), dtype=object)
     categories[:] = found
     return categories
+
+
+def _declared(dtype):
+    """Return the categories of a dtype that says in which order they are, or None."""
+    if is_polars_dtype(dtype):
+        import polars as pl
+
+        return dtype.categories if isinstance(dtype, pl.Enum) else None
+    return getattr(dtype, "categories", None)
 
 
 def _factorized(values):
