@@ -742,10 +742,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             of `score_features`.
         """
         losses, baselines, n_observed = self._feature_losses(self._validated(X))
-        if not self._layout.categorical:
-            return _r2(losses.sum(), baselines.sum())
         # what was constant in fit has no unit
         counts = (n_observed > 0) & (self._judge.baselines > 0)
+        if not self._layout.categorical or not counts.any():
+            return _r2(losses.sum(), baselines.sum())
         return float(
             np.mean([_r2(*both) for both in zip(losses[counts], baselines[counts], strict=True)])
         )
@@ -844,8 +844,6 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _learned_rows(self, X, origin, ensure_min_samples=2):
         """Validate what `fit` is given, learn its categories, and return it as floats."""
-        if is_frame(X):
-            check_names(X)
         known = None if origin is None else origin.categories_
         rows, self.categories_ = self._rows(
             X, known, reset=origin is not self, ensure_min_samples=ensure_min_samples
@@ -860,6 +858,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Categories that are None are learned; they are returned beside the rows.
         """
+        if is_frame(X):
+            check_names(X)
         options = {
             "dtype": [np.float64, np.float32],
             "accept_sparse": "csr",
@@ -887,7 +887,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     @property
     def _known_categories(self):
         """Return what codes stand for, or None if all columns are numbers."""
-        return self.categories_ if self._layout.categorical else None
+        return self.categories_ if any(some is not None for some in self.categories_) else None
 
     def _names(self):
         if hasattr(self, "feature_names_in_"):
@@ -896,7 +896,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _table(self, values, X, as_frame=False):
         """Return decoded rows in the form in which users get them."""
-        template = self._no_rows if self._layout.categorical else None
+        template = None if self._known_categories is None else self._no_rows
         if as_frame:
             template = frame_of(self._no_rows, self._names())
         index = X.index if is_pandas(X) else None
@@ -1330,7 +1330,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             if getattr(self, name) not in kept:
                 raise ValueError(
                     f"{name} must be one of {kept} where columns are categories, got"
-                    f" {getattr(self, name)!r}; set it to one, or categorical_features=None."
+                    f" {getattr(self, name)!r}; set it to one of these, or"
+                    " categorical_features=None."
                 )
 
     def _check_origin(self, origin):

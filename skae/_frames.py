@@ -89,9 +89,15 @@ def _decoded(values, categories):
     if categories is None:
         return list(values.T)
     return [
-        column if some is None else some[column.astype(np.intp) - 1]
+        column if some is None else _named(column, some)
         for column, some in zip(values.T, categories, strict=True)
     ]
+
+
+def _named(codes, categories):
+    if not len(categories):  # nothing is known of the column, and nothing can be said
+        return np.full(len(codes), None, dtype=object)
+    return categories[codes.astype(np.intp) - 1]
 
 
 def _cast(values, dtype):
@@ -166,7 +172,9 @@ def _is_categorical(X, categorical_features):
     chosen = np.asarray(categorical_features)
     if chosen.size == 0:
         return mask
-    if chosen.dtype.kind == "b" and chosen.shape == (n_features,):
+    if chosen.dtype.kind == "b":
+        if chosen.shape != (n_features,):
+            raise _not_columns(X, chosen.tolist())
         return chosen.copy()
     names = list(X.columns) if is_frame(X) else []
     for one in chosen.ravel().tolist():
@@ -175,11 +183,15 @@ def _is_categorical(X, categorical_features):
         elif isinstance(one, str) and one in names:
             mask[names.index(one)] = True
         else:
-            raise ValueError(
-                "categorical_features must be 'from_dtype', None, or names, positions or a mask of"
-                f" the {n_features} columns of X, got {one!r}; its columns are {names_of(X)}."
-            )
+            raise _not_columns(X, one)
     return mask
+
+
+def _not_columns(X, given):
+    return ValueError(
+        "categorical_features must be 'from_dtype', None, or names, positions or a mask of"
+        f" the {X.shape[1]} columns of X, got {given!r}; its columns are {names_of(X)}."
+    )
 
 
 def _holds_categories(values):
@@ -267,27 +279,34 @@ def _declared(dtype):
 
 def _factorized(values):
     """Return a code 0, 1, … for each value, -1 where it is missing, and what codes stand for."""
-    if is_polars_dtype(values.dtype):
-        import polars as pl
-
-        if isinstance(values.dtype, pl.Categorical | pl.Enum):
-            values = values.cast(pl.String)
-        found = values.unique().drop_nulls()
-        if not len(found):
-            return np.full(len(values), -1), []
-        codes = values.replace_strict(
-            found, pl.int_range(len(found), eager=True), default=-1, return_dtype=pl.Int64
-        )
-        return codes.to_numpy(), found.to_list()
     try:
+        if is_polars_dtype(values.dtype):
+            return _factorized_polars(values)
         # of Arrow's and pandas' own arrays it is these that count, not a copy of Python objects
         codes, found = pd.factorize(values)
-    except TypeError as error:
+    except (TypeError, NotImplementedError, _polars_error()) as error:
+        name = getattr(values, "name", None)
         raise ValueError(
-            f"Columns of categories must hold values that can be told apart, but {error}; turn them"
-            " into strings."
+            f"Column {name!r} must hold categories that can be told apart, got others"
+            f" ({str(error).splitlines()[0]}); turn them into strings."
         ) from error
     return codes, list(np.asarray(found, dtype=object))
+
+
+def _factorized_polars(values):
+    import polars as pl
+
+    if isinstance(values.dtype, pl.Categorical | pl.Enum):
+        values = values.cast(pl.String)
+    if values.dtype.is_float():
+        values = values.fill_nan(None)
+    found = values.unique().drop_nulls()
+    if not len(found):
+        return np.full(len(values), -1), []
+    codes = values.replace_strict(
+        found, pl.int_range(len(found), eager=True), default=-1, return_dtype=pl.Int64
+    )
+    return codes.to_numpy(), found.to_list()
 
 
 def encoded(X, categories):
@@ -341,6 +360,8 @@ def numbers(values, name):
             if types.is_datetime64_any_dtype(values) or types.is_timedelta64_dtype(values):
                 raise ValueError(f"they are of dtype {values.dtype}")
             values = pd.to_numeric(values)
+        if types.is_complex_dtype(values.dtype):
+            raise ValueError(f"they are of dtype {values.dtype}")
         return values.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError, _polars_error()) as error:
         reason = str(error).splitlines()[0]
