@@ -690,7 +690,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         X_filled : ndarray or DataFrame of shape (n_samples, n_features)
-            A copy of X, of its type and dtypes.
+            A copy of X, of its type and dtypes. A categorical dtype that lacks a category which
+            is filled in gets it.
         """
         rows = self._validated(X, accept_sparse=False)
         table = X if is_frame(X) or isinstance(X, np.ndarray) else rows

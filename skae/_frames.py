@@ -405,17 +405,41 @@ def filled(X, values, missing, categories=None):
     if not is_frame(X):
         columns = np.column_stack(_decoded(values, categories))
         return np.where(missing, columns, X).astype(X.dtype, copy=False)
-    table = like(no_rows_of(X), values, categories, X.index if is_pandas(X) else None)
     holey = [j for j in range(X.shape[1]) if missing[:, j].any()]
+    if not holey:
+        return X.clone() if is_polars(X) else X.copy()
+    categories = [None] * X.shape[1] if categories is None else categories
+    columns = [_with_room(column(X, j), values[:, j], categories[j]) for j in holey]
+    some, codes = [categories[j] for j in holey], values[:, holey]
     if is_polars(X):
         import polars as pl
 
-        replaced = [pl.Series(table.columns[j], missing[:, j]).not_() for j in holey]
+        table = like(pl.DataFrame(columns).clear(), codes, some)
+        replaced = [pl.Series(missing[:, j]).not_() for j in holey]
         return X.with_columns(
-            X.to_series(j).zip_with(keep, table.to_series(j))
-            for j, keep in zip(holey, replaced, strict=True)
+            [c.zip_with(*both) for c, *both in zip(columns, replaced, table, strict=True)]
         )
+    table = like(no_rows_of(pd.concat(columns, axis=1)), codes, some, X.index)
     X = X.copy()
-    for j in holey:
-        X.isetitem(j, X.iloc[:, j].mask(missing[:, j], table.iloc[:, j]))
+    for i, j in enumerate(holey):
+        X.isetitem(j, columns[i].mask(missing[:, j], table.iloc[:, i]))
     return X
+
+
+def _with_room(values, codes, categories):
+    """Return a column whose dtype has the categories of codes too, where it says which it has.
+
+    That of a table which was read for itself may lack some.
+    """
+    declared = None if categories is None else _declared(values.dtype)
+    if declared is None or not len(categories):
+        return values
+    given = categories[np.unique(codes).astype(np.intp) - 1]
+    more = [one for one in given if one not in set(declared)]
+    if not more:
+        return values
+    if is_polars_dtype(values.dtype):
+        import polars as pl
+
+        return values.cast(pl.Enum([*declared, *more]))
+    return values.cat.add_categories(more)
