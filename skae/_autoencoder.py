@@ -218,7 +218,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     alpha : float, default=1e-4
         Weight of the penalty, without unit: it carries over between data sets. With the linear
         skip and a penalty on weights it says how nonlinear the model is: 0 is the free autoencoder,
-        infinity is PCA. 0 is the same as ``penalty=None``.
+        infinity is PCA (beside categories a linear model, which goes on from the factor analysis to
+        smaller cross-entropies). 0 is the same as ``penalty=None``.
 
     corruption : {'gaussian', 'masking', 'swap'} or callable, default=None
         What is done to rows before they are encoded, in `fit` alone, while the clean ones stay the
@@ -967,10 +968,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         module = self._module(dtype)
         judge = copy.deepcopy(self._judge).to(self.device_, inference_dtype(dtype, self.device_))
+        constant = torch.from_numpy(judge.baselines == 0).to(self.device_)
 
         def judged(rows):
             rows = self._to_units(rows)
-            return judge.entries(module(rows), rows), judge.entries(judge.mean_output(rows), rows)
+            losses = judge.entries(module(rows), rows)
+            # beside no variance at all even a rounding would count
+            losses = losses.masked_fill(constant & (losses < 1e-10), 0.0)
+            return losses, judge.entries(judge.mean_output(rows), rows)
 
         return judged
 
