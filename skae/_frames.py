@@ -357,7 +357,9 @@ def numbers(values, name):
             return values
         types = pd.api.types
         if not types.is_numeric_dtype(values.dtype):
-            if types.is_datetime64_any_dtype(values) or types.is_timedelta64_dtype(values):
+            if types.is_datetime64_any_dtype(values.dtype) or types.is_timedelta64_dtype(
+                values.dtype
+            ):
                 raise ValueError(f"they are of dtype {values.dtype}")
             values = pd.to_numeric(values)
         if types.is_complex_dtype(values.dtype):

@@ -546,7 +546,8 @@ def test_unknown_categories_are_exactly_missing_ones_and_one_warning_names_them(
         else:
             np.testing.assert_array_equal(given, expected)
         assert [str(one.message) for one in record] == [
-            "Categories that fit has not seen, in columns ['colour', 'size'], are treated as missing."
+            "Categories that fit has not seen, in columns ['colour', 'size'], are treated as"
+            " missing."
         ]
 
 
@@ -1009,9 +1010,9 @@ def test_numbers_that_turned_into_something_else_are_named(fitted, whole, value)
 
 
 def test_numbers_that_are_written_as_strings_are_read(fitted, whole):
-    np.testing.assert_array_equal(
-        fitted.transform(whole.assign(a=whole["a"].astype(str))), fitted.transform(whole)
-    )
+    written = whole.assign(a=whole["a"].astype(str))
+    # pandas reads the last bit as it likes
+    np.testing.assert_allclose(fitted.transform(written), fitted.transform(whole), atol=1e-12)
 
 
 def test_strings_are_refused_where_there_are_to_be_no_categories(whole):
