@@ -355,12 +355,10 @@ def numbers(values, name):
             return values.cast(pl.Float64).to_numpy()
         if not is_pandas(values):
             return values
-        types = pd.api.types
-        if not types.is_numeric_dtype(values.dtype):
-            if types.is_datetime64_any_dtype(values.dtype) or types.is_timedelta64_dtype(
-                values.dtype
-            ):
-                raise ValueError(f"they are of dtype {values.dtype}")
+        types, dtype = pd.api.types, values.dtype
+        if not types.is_numeric_dtype(dtype):
+            if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
+                raise ValueError(f"they are of dtype {dtype}")
             values = pd.to_numeric(values)
         if types.is_complex_dtype(values.dtype):
             raise ValueError(f"they are of dtype {values.dtype}")
