@@ -376,13 +376,13 @@ def test_a_table_that_is_constant_costs_nothing():
 
 
 def test_numbers_alone_keep_one_unit_and_lose_only_what_is_missing():
-    rows = torch.tensor([[3.0, NAN], [NAN, 1.0], [-3.0, -1.0]])
+    rows = torch.tensor([[3.0, NAN], [3.0, 1.0], [-3.0, -1.0]])
     loss = MixedLoss(SquaredError(), Layout([0, 0]), []).weigh([rows[:1], rows[1:]])
     assert loss.baselines.tolist() == [9, 1]
     assert loss.units.tolist() == [1, 1]
-    x_hat = torch.tensor([[2.0, 70.0], [80.0, 1.0], [-3.0, 1.0]])
-    # errors of 1, 0, 0 and 4 over four entries
-    assert loss(x_hat, rows).mean().item() == pytest.approx(5 / 4)
+    x_hat = torch.tensor([[1.0, 70.0], [3.0, 1.0], [-3.0, 1.0]])
+    # errors of 4, 0, 0, 0 and 4 over five entries
+    assert loss(x_hat, rows).mean().item() == pytest.approx(8 / 5)
     # and without gaps it is the plain loss
     whole, x_hat = torch.randn(5, 2), torch.randn(5, 2)
     loss = MixedLoss(SquaredError(), Layout([0, 0]), []).weigh([whole])
