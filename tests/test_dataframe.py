@@ -917,6 +917,24 @@ def test_gaps_are_filled_better_than_by_means_and_the_most_frequent():
             assert error < 0.7 * ((X[name].mean() - truth) ** 2).mean()
 
 
+def test_gaps_are_filled_twice_the_second_time_from_what_was_found(holey):
+    X = holey[["colour", "a", "b"]].dropna(how="all")
+    model = small(n_components=3).fit(X)
+    once = X.fillna(model.reconstruct(X))
+    twice = X.fillna(model.reconstruct(once))
+    # products of other matrices, in another order
+    pd.testing.assert_frame_equal(model.impute(X), twice, rtol=1e-9)
+    assert not np.allclose(once["a"], twice["a"], atol=1e-6)
+
+
+def test_nan_is_no_category_of_polars():
+    values = [1.0, np.nan, None, 2.0] * 10
+    X = pl.DataFrame({"k": values, "a": np.arange(40.0)})
+    model = start(categorical_features=["k"]).fit(X)
+    assert model.categories_[0].tolist() == [1, 2]
+    assert set(model.impute(X)["k"]) == {1.0, 2.0}
+
+
 def test_a_dtype_that_lacks_what_is_filled_in_gets_it(holey):
     model = small().fit(holey)
     rows = holey[holey["size"].isna()]
