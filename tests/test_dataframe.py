@@ -640,6 +640,14 @@ def test_a_constant_column_does_not_count(whole):
     assert model.score(here.assign(same="x", one=1.0)) < 1
 
 
+def test_a_constant_that_no_float_is_has_no_variance_of_rounding():
+    X = numbers().assign(same=0.1)
+    model = start().fit(X)
+    assert model.mean_[3] == 0.1
+    assert model.score_features(X)["same"] == 1
+    assert (model.reconstruction_errors(X)["same"] == 0).all()
+
+
 def test_a_wrong_cell_is_the_worst_of_its_column(whole):
     model = small(n_components=4).fit(whole)
     wrong = whole.copy()
