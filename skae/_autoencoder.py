@@ -234,7 +234,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     alpha : float, default=1e-4
         Weight of the penalty, without unit: it carries over between data sets. With the linear
         skip and a penalty on weights it says how nonlinear the model is: 0 is the free autoencoder,
-        infinity is PCA. 0 is the same as ``penalty=None``.
+        infinity is PCA (beside categories a linear model, which goes on from the factor analysis to
+        smaller cross-entropies). 0 is the same as ``penalty=None``.
 
     corruption : {'gaussian', 'masking', 'swap'} or callable, default=None
         What is done to rows before they are encoded, in `fit` alone, while the clean ones stay the
@@ -709,7 +710,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         X_filled : ndarray or DataFrame of shape (n_samples, n_features)
-            A copy of X, of its type and dtypes.
+            A copy of X, of its type and dtypes. A categorical dtype that lacks a category which
+            is filled in gets it.
         """
         rows = self._validated(X, accept_sparse=False)
         table = X if is_frame(X) or isinstance(X, np.ndarray) else rows
@@ -762,10 +764,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             of `score_features`.
         """
         losses, baselines, n_observed = self._feature_losses(self._validated(X))
-        if not self._layout.categorical:
-            return _r2(losses.sum(), baselines.sum())
         # what was constant in fit has no unit
         counts = (n_observed > 0) & (self._judge.baselines > 0)
+        if not self._layout.categorical or not counts.any():
+            return _r2(losses.sum(), baselines.sum())
         return float(
             np.mean([_r2(*both) for both in zip(losses[counts], baselines[counts], strict=True)])
         )
@@ -864,8 +866,6 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _learned_rows(self, X, origin, ensure_min_samples=2):
         """Validate what `fit` is given, learn its categories, and return it as floats."""
-        if is_frame(X):
-            check_names(X)
         known = None if origin is None else origin.categories_
         rows, self.categories_ = self._rows(
             X, known, reset=origin is not self, ensure_min_samples=ensure_min_samples
@@ -880,6 +880,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Categories that are None are learned; they are returned beside the rows.
         """
+        if is_frame(X):
+            check_names(X)
         options = {
             "dtype": [np.float64, np.float32],
             "accept_sparse": "csr",
@@ -986,10 +988,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """
         module = self._module(dtype)
         judge = copy.deepcopy(self._judge).to(self.device_, inference_dtype(dtype, self.device_))
+        constant = torch.from_numpy(judge.baselines == 0).to(self.device_)
 
         def judged(rows):
             rows = self._to_units(rows)
-            return judge.entries(module(rows), rows), judge.entries(judge.mean_output(rows), rows)
+            losses = judge.entries(module(rows), rows)
+            # beside no variance at all even a rounding would count
+            losses = losses.masked_fill(constant & (losses < 1e-10), 0.0)
+            return losses, judge.entries(judge.mean_output(rows), rows)
 
         return judged
 
@@ -1375,7 +1381,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             if getattr(self, name) not in kept:
                 raise ValueError(
                     f"{name} must be one of {kept} where columns are categories, got"
-                    f" {getattr(self, name)!r}; set it to one, or categorical_features=None."
+                    f" {getattr(self, name)!r}; set it to one of these, or"
+                    " categorical_features=None."
                 )
 
     def _check_origin(self, origin):

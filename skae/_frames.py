@@ -88,14 +88,15 @@ def _decoded(values, categories):
     """Return the columns, with categories in the place of their codes."""
     if categories is None:
         return list(values.T)
-    return [_named(*both) for both in zip(values.T, categories, strict=True)]
+    return [
+        column if some is None else _named(column, some)
+        for column, some in zip(values.T, categories, strict=True)
+    ]
 
 
 def _named(codes, categories):
-    if categories is None:
-        return codes
-    if not len(categories):  # of a column that had no entries
-        return np.full(len(codes), None)
+    if not len(categories):  # nothing is known of the column, and nothing can be said
+        return np.full(len(codes), None, dtype=object)
     return categories[codes.astype(np.intp) - 1]
 
 
@@ -115,10 +116,12 @@ def _cast(values, dtype):
 
 def _pandas_series(values, dtype):
     if values.dtype == object:
-        return pd.Series(pd.array(list(values), dtype=dtype))
+        # the dtype twice: pandas 3 would make str of what is object
+        return pd.Series(pd.array(list(values), dtype=dtype), dtype=dtype)
     if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype):
-        plain = np.dtype(getattr(dtype, "numpy_dtype", dtype))
-        return pd.Series(_cast(values, plain)).astype(dtype)
+        # of nullable and Arrow's dtypes, of sparse ones, of numpy's own
+        plain = getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", dtype))
+        return pd.Series(_cast(values, np.dtype(plain))).astype(dtype)
     # objects, categories and strings that were read as numbers
     return pd.Series(values, dtype=dtype if isinstance(dtype, np.dtype) else None)
 
@@ -169,7 +172,9 @@ def _is_categorical(X, categorical_features):
     chosen = np.asarray(categorical_features)
     if chosen.size == 0:
         return mask
-    if chosen.dtype.kind == "b" and chosen.shape == (n_features,):
+    if chosen.dtype.kind == "b":
+        if chosen.shape != (n_features,):
+            raise _not_columns(X, chosen.tolist())
         return chosen.copy()
     names = list(X.columns) if is_frame(X) else []
     for one in chosen.ravel().tolist():
@@ -178,11 +183,15 @@ def _is_categorical(X, categorical_features):
         elif isinstance(one, str) and one in names:
             mask[names.index(one)] = True
         else:
-            raise ValueError(
-                "categorical_features must be 'from_dtype', None, or names, positions or a mask of"
-                f" the {n_features} columns of X, got {one!r}; its columns are {names_of(X)}."
-            )
+            raise _not_columns(X, one)
     return mask
+
+
+def _not_columns(X, given):
+    return ValueError(
+        "categorical_features must be 'from_dtype', None, or names, positions or a mask of"
+        f" the {X.shape[1]} columns of X, got {given!r}; its columns are {names_of(X)}."
+    )
 
 
 def _holds_categories(values):
@@ -243,7 +252,7 @@ def categories_of(X, categorical_features):
 
 def _categories(values):
     _, found = _factorized(values)
-    declared = getattr(values.dtype, "categories", None)  # of pandas' Categorical and polars' Enum
+    declared = _declared(values.dtype)
     if declared is not None and len(declared):
         occurring = set(found)
         found = [value for value in declared if value in occurring]
@@ -259,29 +268,45 @@ def _categories(values):
     return categories
 
 
-def _factorized(values):
-    """Return a code 0, 1, … for each value, -1 where it is missing, and what codes stand for."""
-    if is_polars_dtype(values.dtype):
+def _declared(dtype):
+    """Return the categories of a dtype that says in which order they are, or None."""
+    if is_polars_dtype(dtype):
         import polars as pl
 
-        if isinstance(values.dtype, pl.Categorical | pl.Enum):
-            values = values.cast(pl.String)
-        found = values.unique().drop_nulls()
-        if not len(found):
-            return np.full(len(values), -1), []
-        codes = values.replace_strict(
-            found, pl.int_range(len(found), eager=True), default=-1, return_dtype=pl.Int64
-        )
-        return codes.to_numpy(), found.to_list()
+        return dtype.categories if isinstance(dtype, pl.Enum) else None
+    return getattr(dtype, "categories", None)
+
+
+def _factorized(values):
+    """Return a code 0, 1, … for each value, -1 where it is missing, and what codes stand for."""
     try:
+        if is_polars_dtype(values.dtype):
+            return _factorized_polars(values)
         # of Arrow's and pandas' own arrays it is these that count, not a copy of Python objects
         codes, found = pd.factorize(values)
-    except TypeError as error:
+    except (TypeError, NotImplementedError, _polars_error()) as error:
+        name = getattr(values, "name", None)
         raise ValueError(
-            f"Columns of categories must hold values that can be told apart, but {error}; turn them"
-            " into strings."
+            f"Column {name!r} must hold categories that can be told apart, got others"
+            f" ({str(error).splitlines()[0]}); turn them into strings."
         ) from error
     return codes, list(np.asarray(found, dtype=object))
+
+
+def _factorized_polars(values):
+    import polars as pl
+
+    if isinstance(values.dtype, pl.Categorical | pl.Enum):
+        values = values.cast(pl.String)
+    if values.dtype.is_float():
+        values = values.fill_nan(None)
+    found = values.unique().drop_nulls()
+    if not len(found):
+        return np.full(len(values), -1), []
+    codes = values.replace_strict(
+        found, pl.int_range(len(found), eager=True), default=-1, return_dtype=pl.Int64
+    )
+    return codes.to_numpy(), found.to_list()
 
 
 def encoded(X, categories):
@@ -330,11 +355,13 @@ def numbers(values, name):
             return values.cast(pl.Float64).to_numpy()
         if not is_pandas(values):
             return values
-        types = pd.api.types
-        if not types.is_numeric_dtype(values.dtype):
-            if types.is_datetime64_any_dtype(values) or types.is_timedelta64_dtype(values):
-                raise ValueError(f"they are of dtype {values.dtype}")
+        types, dtype = pd.api.types, values.dtype
+        if not types.is_numeric_dtype(dtype):
+            if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
+                raise ValueError(f"they are of dtype {dtype}")
             values = pd.to_numeric(values)
+        if types.is_complex_dtype(values.dtype):
+            raise ValueError(f"they are of dtype {values.dtype}")
         return values.to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError, _polars_error()) as error:
         reason = str(error).splitlines()[0]
@@ -382,17 +409,41 @@ def filled(X, values, missing, categories=None):
         X = X.copy()
         X[missing] = np.column_stack(_decoded(values, categories))[missing]
         return X
-    table = like(no_rows_of(X), values, categories, X.index if is_pandas(X) else None)
     holey = [j for j in range(X.shape[1]) if missing[:, j].any()]
+    if not holey:
+        return X.clone() if is_polars(X) else X.copy()
+    categories = [None] * X.shape[1] if categories is None else categories
+    columns = [_with_room(column(X, j), values[:, j], categories[j]) for j in holey]
+    some, codes = [categories[j] for j in holey], values[:, holey]
     if is_polars(X):
         import polars as pl
 
-        replaced = [pl.Series(table.columns[j], missing[:, j]).not_() for j in holey]
+        table = like(pl.DataFrame(columns).clear(), codes, some)
+        replaced = [pl.Series(missing[:, j]).not_() for j in holey]
         return X.with_columns(
-            X.to_series(j).zip_with(keep, table.to_series(j))
-            for j, keep in zip(holey, replaced, strict=True)
+            [c.zip_with(*both) for c, *both in zip(columns, replaced, table, strict=True)]
         )
+    table = like(no_rows_of(pd.concat(columns, axis=1)), codes, some, X.index)
     X = X.copy()
-    for j in holey:
-        X.isetitem(j, X.iloc[:, j].mask(missing[:, j], table.iloc[:, j]))
+    for i, j in enumerate(holey):
+        X.isetitem(j, columns[i].mask(missing[:, j], table.iloc[:, i]))
     return X
+
+
+def _with_room(values, codes, categories):
+    """Return a column whose dtype has the categories of codes too, where it says which it has.
+
+    That of a table which was read for itself may lack some.
+    """
+    declared = None if categories is None else _declared(values.dtype)
+    if declared is None or not len(categories):
+        return values
+    given = categories[np.unique(codes).astype(np.intp) - 1]
+    more = [one for one in given if one not in set(declared)]
+    if not more:
+        return values
+    if is_polars_dtype(values.dtype):
+        import polars as pl
+
+        return values.cast(pl.Enum([*declared, *more]))
+    return values.cat.add_categories(more)

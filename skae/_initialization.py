@@ -59,6 +59,7 @@ def data_units(X):
         else:
             totals = sum(np.nansum(X[rows], axis=0, dtype=np.float64) for rows in chunks_of(X))
             mean = totals / n_observed.clip(1)
+        mean = np.where(low == high, low, mean)  # to the bit: their variance is 0, not rounding
         # in units of the largest deviation, whose own square may under- or overflow
         largest = max(np.abs(high - mean).max(), np.abs(low - mean).max())
         squares = sum(np.nansum(np.square((X[rows] - mean) / largest)) for rows in chunks_of(X))

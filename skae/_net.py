@@ -7,6 +7,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, PassthroughScoring
 
+from skae import corruptions
 from skae._backpropagation import FlatWeights, WrittenOut, is_known, is_untouched
 from skae._batches import TensorBatches
 from skae._torch import seeded
@@ -339,8 +340,11 @@ class ReconstructionNet(NeuralNet):
     def _corrupted(self, x):
         if self.corruption is None:
             return x
+        # one's own sees zeros in gaps. Ours see the gaps: a code that is swapped in is never 0.
+        is_ours = self.corruption in [getattr(corruptions, name) for name in corruptions.__all__]
+        rows = x if is_ours else x.nan_to_num()
         # one's own may compute in another precision, as NumPy does
-        corrupted = self.corruption(x.nan_to_num(), self.corruption_level).to(x.dtype)
+        corrupted = self.corruption(rows, self.corruption_level).to(x.dtype)
         return corrupted.masked_fill(x.isnan(), torch.nan)
 
     def validation_step(self, batch, **fit_params):

@@ -2,8 +2,8 @@
 
 A corruption maps ``(x, level)``, rows of shape ``(batch, n_features)`` in units of the data's mean
 feature standard deviation, with features centred, and a strength, to other rows of that shape. It
-leaves x as it is and draws from torch's global generator, which a fit seeds. Where entries are
-missing, x has zeros, and they are missing afterwards.
+leaves x as it is and draws from torch's global generator, which a fit seeds. What is missing in x
+is missing afterwards; those of this module see NaN there, and one's own sees zeros.
 
 P. Vincent et al., "Stacked Denoising Autoencoders", JMLR 11 (2010), is the source of the first two.
 """
@@ -48,7 +48,8 @@ def masking(x, level):
 def swap(x, level):
     """Replace entries by what another row of the batch has in their column.
 
-    Columns keep their distribution, which suits tables whose columns are far from normal.
+    Columns keep their distribution, which suits tables whose columns are far from normal. What the
+    other row lacks is missing then.
 
     Parameters
     ----------
