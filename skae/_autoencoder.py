@@ -567,9 +567,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         tags.input_tags.allow_nan = True
-        named = self.categorical_features
-        tags.input_tags.sparse = named is None or isinstance(named, str) or len(named) == 0
+        tags.input_tags.sparse = not self._names_categories()
         return tags
+
+    def _names_categories(self):
+        named = self.categorical_features
+        return named is not None and not isinstance(named, str) and len(named) > 0
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -613,7 +616,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Go on learning by one pass over the rows of X, for tables that come in parts.
 
         The first call starts at the PCA of its rows, whose mean and scale stay those of the model.
-        Later ones go on, also after a `fit`; after a first call to this method the linear paths
+        Later ones go on, also after a `fit`, with the parameters of training of the first; after a
+        first call to this method the linear paths
         follow :class:`~sklearn.decomposition.IncrementalPCA`, while all weights are trained. No
         rows are held out, so that nothing is compared with PCA. Codes have the axes of the latest X
         that has ten rows or more for each component.
@@ -719,7 +723,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         values = self._reconstructed(rows)
         # once more from what was found, which is nearer to the truth than what the encoder saw
         values = self._reconstructed(np.where(missing, values, rows))
-        return filled(table, values, missing, self._known_categories)
+        return filled(table, values, self._known_categories)
 
     def score_samples(self, X):
         """Return how well each row is reconstructed, minus the distance ‖x − x̂‖₂.
@@ -803,15 +807,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             The loss of each entry (squared error, or minus the logarithm of the probability of the
             category) as a share of the mean baseline loss of its feature on the training rows
             (variance, or entropy), so that features can be compared: the mean of a column is 1
-            minus its `score_features` on those. NaN where an entry is missing. The index is that of
-            X.
+            minus its `score_features` on those. NaN where an entry is missing. Where the feature
+            was constant it is the loss itself, in units of ``scale_``. The index is that of X.
         """
         rows = self._validated(X, accept_sparse=False)
         judged = self._judged(rows.dtype)
         losses = self._map(lambda some: judged(some)[0], rows)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            errors = losses / self._judge.baselines
-        errors[losses == 0] = 0.0  # also where the feature was constant
+        baselines = self._judge.baselines
+        errors = losses / np.where(baselines > 0, baselines, 1.0)
         errors[np.isnan(rows)] = np.nan
         return pd.DataFrame(errors, columns=self._names(), index=X.index if is_pandas(X) else None)
 
@@ -888,9 +891,16 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             "ensure_all_finite": "allow-nan",
             **options,
         }
-        validated = validate_data(
-            self, X, reset=reset, **({"skip_check_array": True} if is_frame(X) else options)
-        )
+        first = options
+        if is_frame(X):
+            first = {"skip_check_array": True}
+        elif (
+            self._names_categories()
+            if categories is None
+            else any(some is not None for some in categories)
+        ):  # which may be no numbers
+            first = {**options, "dtype": None, "ensure_all_finite": False}
+        validated = validate_data(self, X, reset=reset, **first)
         if categories is None:
             categories = categories_of(validated, self.categorical_features)
         if all(some is None for some in categories) and is_plain(validated):
@@ -1063,9 +1073,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             n_components = origin.n_components_
         data = self._training_data(X, device)
         columns = self._columns(X, data, origin)
+        self._judge = self._weighed(SquaredError(), data)
         pca = self._pca(X, columns, n_components, random_state)
         self.n_components_ = len(pca.components_) if n_components < 1 else n_components
-        self._judge = self._weighed(SquaredError(), data)
         self._fitted_structure = self._structure() if origin is None else origin._fitted_structure
         return columns, pca
 
@@ -1499,7 +1509,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             n_some = min(n_samples, max(_MAX_READ // n_inputs, 2 * n_components))
             some = check_random_state(random_state).choice(n_samples, n_some, replace=False)
         rows = columns.subset(some)[:].cpu().double().numpy()
-        return completed_components(rows, n_components, random_state)
+        return completed_components(rows, self._n_directions(), n_components, random_state)
 
     def _start(self, columns, pca, origin, dtype):
         """Return the networks as they are before training on data that came in some dtype."""
@@ -1537,9 +1547,15 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self._check_objective(module, columns.data[:3].cpu())
         return module
 
+    def _n_directions(self):
+        """Return in how many directions inputs can vary."""
+        layout = self._layout
+        n_vary = np.count_nonzero(self._judge.baselines[layout.numbers])
+        return n_vary + layout.n_inputs - layout.n_numbers - len(layout.one_hot)
+
     def _filled(self, pca):
         """Return what fills missing entries of inputs."""
-        values = pca.components_, share_kept(pca)
+        values = pca.components_, share_kept(pca, self._n_directions())
         values = [torch.from_numpy(v).to(torch.float32) for v in values]
         return Filled(*values, self._has_gaps_in_training())
 

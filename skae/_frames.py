@@ -199,9 +199,15 @@ def _holds_categories(values):
     if is_polars_dtype(dtype):
         return not (dtype.is_numeric() or dtype.is_temporal() or dtype.is_nested())
     types = pd.api.types
-    if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
+    if _is_of_time(dtype):
         return False
     return types.is_bool_dtype(dtype) or not types.is_numeric_dtype(dtype)
+
+
+def _is_of_time(dtype):
+    types = pd.api.types
+    is_period = isinstance(dtype, pd.PeriodDtype)
+    return types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype) or is_period
 
 
 def is_polars_dtype(dtype):
@@ -354,10 +360,10 @@ def numbers(values, name):
 
             return values.cast(pl.Float64).to_numpy()
         if not is_pandas(values):
-            return values
+            return values.astype(np.float64) if values.dtype.kind not in "f" else values
         types, dtype = pd.api.types, values.dtype
         if not types.is_numeric_dtype(dtype):
-            if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
+            if _is_of_time(dtype):
                 raise ValueError(f"they are of dtype {dtype}")
             values = pd.to_numeric(values)
         if types.is_complex_dtype(values.dtype):
@@ -394,40 +400,47 @@ def n_missing(X):
     return scipy.sparse.csr_array((where, X.indices, X.indptr), X.shape).sum(axis=1)
 
 
-def filled(X, values, missing, categories=None):
+def filled(X, values, categories=None):
     """Return a copy of a table whose missing entries have values, and all others stay as they are.
 
     Parameters
     ----------
     X : ndarray or DataFrame of shape (n_samples, n_features)
     values : ndarray of shape (n_samples, n_features)
-    missing : ndarray of shape (n_samples, n_features), bool
     categories : list of (ndarray or None), default=None
         What codes stand for in each column of values.
     """
     if not is_frame(X):
-        X = X.copy()
+        X, missing = X.copy(), pd.isna(X)
         X[missing] = np.column_stack(_decoded(values, categories))[missing]
         return X
-    holey = [j for j in range(X.shape[1]) if missing[:, j].any()]
-    if not holey:
+    gaps = {j: _gaps(column(X, j)) for j in range(X.shape[1])}
+    gaps = {j: where for j, where in gaps.items() if where.any()}
+    if not gaps:
         return X.clone() if is_polars(X) else X.copy()
     categories = [None] * X.shape[1] if categories is None else categories
-    columns = [_with_room(column(X, j), values[:, j], categories[j]) for j in holey]
-    some, codes = [categories[j] for j in holey], values[:, holey]
+    columns = [_with_room(column(X, j), values[:, j], categories[j]) for j in gaps]
+    some, codes = [categories[j] for j in gaps], values[:, list(gaps)]
     if is_polars(X):
         import polars as pl
 
         table = like(pl.DataFrame(columns).clear(), codes, some)
-        replaced = [pl.Series(missing[:, j]).not_() for j in holey]
+        kept = [where.not_() for where in gaps.values()]
         return X.with_columns(
-            [c.zip_with(*both) for c, *both in zip(columns, replaced, table, strict=True)]
+            [c.zip_with(*both) for c, *both in zip(columns, kept, table, strict=True)]
         )
     table = like(no_rows_of(pd.concat(columns, axis=1)), codes, some, X.index)
     X = X.copy()
-    for i, j in enumerate(holey):
-        X.isetitem(j, columns[i].mask(missing[:, j], table.iloc[:, i]))
+    for i, (j, where) in enumerate(gaps.items()):
+        X.isetitem(j, columns[i].mask(where, table.iloc[:, i]))
     return X
+
+
+def _gaps(values):
+    """Return where a column of a frame is missing, as a Series."""
+    if is_pandas(values):
+        return values.isna()
+    return values.is_null() | values.is_nan() if values.dtype.is_float() else values.is_null()
 
 
 def _with_room(values, codes, categories):

@@ -9,10 +9,10 @@ import numpy as np
 import scipy.sparse
 import torch
 from sklearn.decomposition import PCA, IncrementalPCA
-from sklearn.utils.sparsefuncs import mean_variance_axis
+from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 from torch import nn
 
-from skae._batches import chunks_of
+from skae._batches import chunk_rows, chunks_of
 from skae._mixed import N_EMBEDDED, MixedInput
 from skae.modules import MLP, Gate, LinearSkip, SoftClip, TiedLinear
 
@@ -46,6 +46,8 @@ def data_units(X):
     if scipy.sparse.issparse(X):
         # of a column without values NaN, and then 0
         mean, variances = np.nan_to_num(mean_variance_axis(X, axis=0))
+        low, high = np.nan_to_num(min_max_axis(X, axis=0, ignore_nan=True))
+        mean, variances = np.where(low == high, (low, np.zeros_like(low)), (mean, variances))
         scale = math.sqrt(np.average(variances, weights=observed_rows(X)))
         return mean, scale or 1.0
     # of a column without values NaN, and then 0
@@ -182,19 +184,26 @@ def _fitted_pca(X, n_components, **options):
     return pca
 
 
-def share_kept(pca):
+def share_kept(pca, n_directions):
     """Return which share of each component's code is no noise, in regularised iterative PCA.
 
     Parameters
     ----------
     pca : PCA
+    n_directions : int
+        Number of directions in which the inputs can vary: none of a constant column, and one less
+        than a column has categories. The others have no noise.
 
     Returns
     -------
     ndarray of shape (n_components,)
     """
     variances = pca.explained_variance_
-    noise = max(pca.noise_variance_, 0.0)  # by rounding it may be less
+    # scikit-learn has the mean over all directions; by rounding it may be less than 0
+    n_left, n_noisy = (
+        min(pca.n_samples_, n) - pca.n_components_ for n in (pca.n_features_in_, n_directions)
+    )
+    noise = max(pca.noise_variance_, 0.0) * n_left / max(n_noisy, 1)
     shares = np.divide(variances - noise, variances, out=0 * variances, where=variances > 0)
     return shares.clip(0, 1).copy(order="C")
 
@@ -228,7 +237,7 @@ def _gram(rows):
     return rows.T @ rows
 
 
-def completed_components(inputs, n_components, random_state):
+def completed_components(inputs, n_directions, n_components, random_state):
     """Return what :func:`principal_components` does for rows of which entries are missing.
 
     These are filled by what the components reconstruct, which gives better components, and so on
@@ -239,6 +248,8 @@ def completed_components(inputs, n_components, random_state):
     ----------
     inputs : ndarray of shape (n_samples, n_inputs)
         In units, and NaN where entries are missing. They are filled in place.
+    n_directions : int
+        As in :func:`share_kept`.
     n_components : int or float
     random_state : int, RandomState instance or None
 
@@ -255,7 +266,7 @@ def completed_components(inputs, n_components, random_state):
     inputs[missing] = 0.0
     pca = _fitted_pca(inputs, n_components, random_state=random_state)
     for _ in range(_N_COMPLETIONS if missing.any() else 0):
-        codes = pca.transform(inputs) * share_kept(pca)
+        codes = pca.transform(inputs) * share_kept(pca, n_directions)
         inputs[missing] = pca.inverse_transform(codes)[missing]
         pca = _fitted_pca(inputs, n_components, random_state=random_state)
     return pca
@@ -272,8 +283,6 @@ class StreamPCA:
 
     #: More components than are asked for make those that are more exact.
     N_MORE = 10
-    #: About how many values of each part are looked at: its decomposition takes some 0.1 s then.
-    N_VALUES = 2**20
 
     def __init__(self, components):
         self.components = components
@@ -291,7 +300,8 @@ class StreamPCA:
         ndarray of shape (n_components, n_inputs)
         """
         size, n_inputs = self.components.shape
-        n_rows = min(len(inputs), max(size + self.N_MORE, self.N_VALUES // n_inputs))
+        # of a part at most a thousand rows, whose decomposition takes some 0.1 s
+        n_rows = min(len(inputs), max(size + self.N_MORE, chunk_rows(n_inputs) // 4))
         some = inputs.subset(np.linspace(0, len(inputs) - 1, n_rows).astype(np.intp))
         if not hasattr(self, "pca"):
             self.pca = IncrementalPCA(min(n_rows, n_inputs, size + self.N_MORE))

@@ -532,7 +532,7 @@ def test_unknown_categories_are_exactly_missing_ones_and_one_warning_names_them(
     missing.loc[rows, "colour"], missing.loc[rows[:3], "size"] = None, None
     if library == "polars":
         strange, missing = (pl.from_pandas(some) for some in (strange, missing))
-    for method in ("transform", "score_samples", "reconstruct", "score", "impute"):
+    for method in ("transform", "score_samples", "reconstruct", "score"):
         with pytest.warns(UserWarning, match="not seen") as record:
             given = getattr(fitted, method)(strange)
         expected = getattr(fitted, method)(missing)
@@ -549,6 +549,22 @@ def test_unknown_categories_are_exactly_missing_ones_and_one_warning_names_them(
             "Categories that fit has not seen, in columns ['colour', 'size'], are treated as"
             " missing."
         ]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_impute_leaves_unknown_categories_and_fills_what_is_missing(fitted, library):
+    X = sheet(20, seed=1)
+    X["colour"] = X["colour"].astype(object)
+    X.loc[3, "colour"], X.loc[5, "colour"] = "pink", None
+    gaps = X["colour"].isna()
+    table = pl.from_pandas(X) if library == "polars" else X
+    with pytest.warns(UserWarning, match="not seen"):
+        filled = list(fitted.impute(table)["colour"])
+    assert filled[3] == "pink"
+    assert filled[5] in fitted.categories_[0]
+    assert [one for one, gap in zip(filled, gaps, strict=True) if not gap] == list(
+        X["colour"][~gaps]
+    )
 
 
 def test_a_column_of_categories_of_which_none_is_known_is_missing(fitted, whole):
