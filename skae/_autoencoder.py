@@ -933,6 +933,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         device = self.device_ if device is None else device
         if scipy.sparse.issparse(rows):
             rows = rows.toarray()
+            return torch.from_numpy(rows).to(device, inference_dtype(rows.dtype, device))
         rows = np.ascontiguousarray(rows)  # torch knows no negative strides
         # a copy, always: rows are the caller's, and may be read-only
         return torch.tensor(rows, dtype=inference_dtype(rows.dtype, device), device=device)
@@ -1658,7 +1659,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 ratios = np.diff([_r2(error, total) for error in errors], prepend=0.0)
             self.code_sparsity_ = _sparsity(net.module_.encode, data.split(n_rows), squares)
             some = torch.from_numpy(density_rows(len(data), seed)).to(data.device)
-            codes = net.module_.encode(data.index_select(0, some)).cpu().double().numpy()
+            codes = torch.cat(
+                [net.module_.encode(data.index_select(0, rows)) for rows in some.split(n_rows)]
+            )
+            codes = codes.cpu().double().numpy()
         self.net_ = net
         variances = moments.variances_along(axes).numpy() * (len(data) / (len(data) - 1))
         self.explained_variance_ = variances * self.code_scale_**2
