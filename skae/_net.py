@@ -7,6 +7,7 @@ import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, PassthroughScoring
 
+from skae import corruptions
 from skae._backpropagation import FlatWeights, WrittenOut, is_known, is_untouched
 from skae._batches import TensorBatches
 from skae._torch import seeded
@@ -21,6 +22,8 @@ _ENTRYWISE_OPTIMIZERS = (
 # How often held-out rows are corrupted: what one draw hides is mostly luck. Of four the mean tells
 # epochs apart as twice as many rows or more would.
 _N_DRAWS = 4
+# Those that leave gaps as they are. One's own need not know of NaN.
+_KNOW_GAPS = (corruptions.gaussian, corruptions.masking, corruptions.swap)
 _BATCH_EVENTS = ("on_batch_begin", "on_grad_computed", "on_batch_end")
 
 
@@ -343,7 +346,8 @@ class ReconstructionNet(NeuralNet):
         if self.corruption is None:
             return x
         # one's own may compute in another precision, as NumPy does
-        corrupted = self.corruption(x.nan_to_num(), self.corruption_level).to(x.dtype)
+        rows = x if self.corruption in _KNOW_GAPS else x.nan_to_num()
+        corrupted = self.corruption(rows, self.corruption_level).to(x.dtype)
         return corrupted.masked_fill(x.isnan(), torch.nan)
 
     def validation_step(self, batch, **fit_params):
