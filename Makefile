@@ -7,7 +7,7 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo examples test lint format quality recipe crossfit penalties loop cores memory hostile textbook clean
+.PHONY: demo examples test lint format quality recipe crossfit penalties loop cores memory impute sparse hostile textbook clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
@@ -47,6 +47,12 @@ cores: .venv/test ## what a busy core costs, and what a second process gains
 
 memory: .venv/test ## peak memory of a fit, and the throughput of mapping rows
 	$(BIN)/python benchmarks/memory.py
+
+impute: .venv/test ## missing entries filled, beside scikit-learn's imputers
+	$(ONE_THREAD) $(BIN)/python benchmarks/impute.py
+
+sparse: .venv/test ## memory and time of a sparse table of 200 000 by 20 000
+	$(ONE_THREAD) $(BIN)/python benchmarks/sparse.py
 
 hostile: .venv/test ## a thousand fits of hostile tables
 	$(BIN)/python benchmarks/hostile.py

@@ -965,6 +965,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         device = self.device_ if device is None else device
         if scipy.sparse.issparse(rows):
             rows = rows.toarray()
+            return torch.from_numpy(rows).to(device, inference_dtype(rows.dtype, device))
         rows = np.ascontiguousarray(rows)  # torch knows no negative strides
         # a copy, always: rows are the caller's, and may be read-only
         return torch.tensor(rows, dtype=inference_dtype(rows.dtype, device), device=device)

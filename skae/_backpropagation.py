@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from skae._mixed import MixedLoss
 from skae.losses import SquaredError
 from skae.modules import MLP, Autoencoder, Filled, LinearSkip, SoftClip
 
@@ -100,10 +101,14 @@ class WrittenOut:
     ----------
     module : Autoencoder
         One for which :func:`is_known` holds.
+    weights : Tensor of shape (n_features,), default=None
+        What the squared error of each feature counts where entries may be missing. None is for a
+        plain mean over rows without gaps.
     """
 
-    def __init__(self, module):
+    def __init__(self, module, weights=None):
         self.module = module
+        self.weights = weights
         self.parts = list(module.modules())
         # Batches have at most two sizes, a row apart, and each size has its buffers.
         self.layers = {}
@@ -125,24 +130,36 @@ class WrittenOut:
             self.layers[n_rows] = [_layer(part, n_rows) for part in parts]
         encoder, decoder = self.layers[n_rows]
         residuals = decoder.forward(encoder.forward(x)).sub_(target)
+        error = self._error(residuals, target)
+        encoder.backward(decoder.backward(residuals, True), False)
+        return error
+
+    def _error(self, residuals, target):
+        """Return the mean squared error, and make residuals its gradient by them."""
         values = residuals.view(-1)
-        error = torch.dot(values, values).div_(len(values))
-        gradient = residuals.mul_(2 / len(values))
-        encoder.backward(decoder.backward(gradient, True), False)
+        if self.weights is None:
+            error = torch.dot(values, values).div_(len(values))
+            residuals.mul_(2 / len(values))
+            return error
+        residuals.masked_fill_(target.isnan(), 0.0)
+        weighted = residuals * self.weights
+        error = torch.dot(values, weighted.view(-1)).div_(len(target))
+        torch.mul(weighted, 2 / len(target), out=residuals)
         return error
 
 
 def is_known(module, criterion):
     """Return whether backpropagation is written out for a module and a criterion.
 
-    That is so for the squared error of perceptrons without dropout or tied weights, with and
-    without linear paths around them, whose weights are all trained, if no hook looks into them.
+    That is so for the squared error of numbers, also where some are missing, and perceptrons
+    without dropout or tied weights, with and without linear paths around them, whose weights are
+    all trained, if no hook looks into them.
     """
     # duplicates as well: what serves twice is seen by its weights
     _, *parts = [part for _, part in module.named_modules(remove_duplicate=False)]
     weights = [weight for part in parts for weight in part.parameters(recurse=False)]
     return (
-        type(criterion) is SquaredError
+        _is_squared_error(criterion)
         and type(module) is Autoencoder
         and type(module.input) in (nn.Identity, Filled)
         and type(module.output) is nn.Identity
@@ -152,6 +169,12 @@ def is_known(module, criterion):
         and all(weight.dtype == torch.float32 for weight in weights)
         and is_untouched(parts, weights)
     )
+
+
+def _is_squared_error(criterion):
+    if type(criterion) is MixedLoss and not len(criterion.categorical):
+        criterion = criterion.loss
+    return type(criterion) is SquaredError
 
 
 def is_untouched(parts, weights):

@@ -283,13 +283,13 @@ class MixedLoss(Loss):
         Tensor of shape (batch, n_features)
         """
         missing, x = x.isnan(), x.nan_to_num()
+        if not len(self.categorical):
+            return self.loss.entries(x_hat, x).masked_fill(missing, 0.0)
         losses = self.loss.entries(x_hat[:, : self.n_numbers], x.index_select(1, self.numbers))
-        if len(self.categorical):
-            codes = x.index_select(1, self.categorical).long()
-            places = self.starts + (codes - 1).clamp_min(0)
-            losses = torch.cat([losses, -x_hat.gather(1, places)], dim=1)
-            losses = losses.index_select(1, self.order)
-        return losses.masked_fill(missing, 0.0)
+        codes = x.index_select(1, self.categorical).long()
+        places = self.starts + (codes - 1).clamp_min(0)
+        losses = torch.cat([losses, -x_hat.gather(1, places)], dim=1)
+        return losses.index_select(1, self.order).masked_fill(missing, 0.0)
 
     def forward(self, x_hat, x):
         return self.entries(x_hat, x) @ self.weights

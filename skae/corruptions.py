@@ -2,8 +2,8 @@
 
 A corruption maps ``(x, level)``, rows of shape ``(batch, n_features)`` in units of the data's mean
 feature standard deviation, with features centred, and a strength, to other rows of that shape. It
-leaves x as it is and draws from torch's global generator, which a fit seeds. What is missing in x
-is missing afterwards; those of this module see NaN there, and one's own sees zeros.
+leaves x as it is and draws from torch's global generator, which a fit seeds. Missing entries stay
+missing: a corruption of one's own gets zeros in their place, these get NaN.
 
 P. Vincent et al., "Stacked Denoising Autoencoders", JMLR 11 (2010), is the source of the first two.
 """

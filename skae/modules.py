@@ -379,6 +379,8 @@ class Filled(nn.Module):
     """
 
     N_STEPS = 10
+    # Up to this number of inputs one product with a square matrix is faster than two by codes.
+    N_SQUARE = 128
 
     def __init__(self, components, kept, in_training=True):
         super().__init__()
@@ -394,11 +396,19 @@ class Filled(nn.Module):
             return x
         missing = x.isnan()
         with torch.no_grad():
+            reconstructed = self._reconstruction()
             found = x.nan_to_num()
             for _ in range(self.N_STEPS):
-                codes = (found @ self.components.T) * self.kept
-                found = torch.where(missing, codes @ self.components, x)
+                found = torch.where(missing, reconstructed(found), x)
         return torch.where(missing, found, x)
+
+    def _reconstruction(self):
+        """Return a function of rows that gives their shrunken reconstruction."""
+        to_code, to_row = (self.components * self.kept.unsqueeze(1)).T, self.components
+        if len(to_code) <= self.N_SQUARE:
+            square = to_code @ to_row
+            return lambda rows: rows @ square
+        return lambda rows: (rows @ to_code) @ to_row
 
 
 class Autoencoder(nn.Module):

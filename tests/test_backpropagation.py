@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from skae._backpropagation import FlatWeights, WrittenOut, is_known, is_untouched
+from skae._mixed import Layout, MixedLoss
 from skae.losses import Huber, Loss, SquaredError
 from skae.modules import (
     ACTIVATIONS,
@@ -76,6 +77,37 @@ def test_gradients_and_loss_are_those_of_autograd(activation, hidden, skip):
             torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-5 * scale)
         assert torch.equal(x, rows(n, seed))
         assert torch.equal(target, rows(n, seed + 10))
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_gradients_and_loss_of_rows_with_gaps_are_those_of_autograd(missing):
+    def holey(x, seed):
+        hidden = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) < missing
+        return x.masked_fill(hidden, torch.nan)
+
+    training = holey(rows(50), 2)
+    loss = MixedLoss(SquaredError(), Layout([0] * N_FEATURES), []).weigh([training])
+    loss.weights[0] *= 3  # of which each counts
+    module = autoencoder()
+    assert is_known(module, loss)
+    attached(module)
+    step = WrittenOut(module, loss.weights)
+    for n, seed in [(7, 1), (6, 2)]:
+        x, target = rows(n, seed), holey(rows(n, seed + 10), seed + 20)
+        expected = loss(module(x), target).mean()
+        gradients = torch.autograd.grad(expected, list(module.parameters()))
+        # sums of a few dozen float32 products, in another order
+        torch.testing.assert_close(step(x, target), expected.detach(), rtol=1e-5, atol=0)
+        for weight, gradient in zip(module.parameters(), gradients, strict=True):
+            scale = gradient.abs().max().item()
+            torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_categories_and_other_losses_of_rows_with_gaps_are_left_to_autograd():
+    module, numbers = autoencoder(), Layout([0] * N_FEATURES)
+    assert not is_known(module, MixedLoss(Huber(), numbers, []))
+    shares = [torch.tensor([0.5, 0.5])]
+    assert not is_known(module, MixedLoss(SquaredError(), Layout([0, 0, 0, 0, 2]), shares))
 
 
 def test_gelu_is_differentiated_in_the_form_that_it_has():

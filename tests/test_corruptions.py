@@ -1,10 +1,11 @@
 """Corruptions."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from skae import corruptions
+from skae import AutoencoderTransformer, corruptions
 from skae.corruptions import gaussian, masking, swap
 
 CORRUPTIONS = [getattr(corruptions, name) for name in corruptions.__all__]
@@ -78,3 +79,19 @@ def test_swapped_entries_come_from_the_same_column_of_another_row(x):
 def test_a_batch_of_one_row_has_no_other_to_take_from():
     x = torch.randn(1, 3)
     assert torch.equal(swap(x, 1.0), x)
+
+
+def test_a_swap_with_a_gap_hides_the_entry():
+    x = torch.tensor([[torch.nan], [1.0]])
+    assert corruptions.swap(x, 1.0).isnan().flatten().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("corruption", corruptions.__all__)
+def test_frames_with_gaps_in_categories_are_corrupted(corruption):
+    frame = pd.DataFrame(
+        {"a": np.arange(60.0), "b": np.array(["x", "y", None], dtype=object).repeat(20)}
+    )
+    frame["c"] = frame["a"] % 7
+    frame.loc[::5, "a"] = np.nan
+    model = AutoencoderTransformer(2, corruption=corruption, corruption_level=0.5, max_iter=2)
+    assert np.isfinite(model.set_params(validation_fraction=0.1).fit(frame).loss_curve_).all()

@@ -555,7 +555,7 @@ def test_unknown_categories_are_exactly_missing_ones_and_one_warning_names_them(
 def test_impute_leaves_unknown_categories_and_fills_what_is_missing(fitted, library):
     X = sheet(20, seed=1)
     X["colour"] = X["colour"].astype(object)
-    X.loc[3, "colour"], X.loc[5, "colour"] = "pink", None
+    X["colour"] = [*X["colour"][:3], "pink", X["colour"][4], None, *X["colour"][6:]]
     gaps = X["colour"].isna()
     table = pl.from_pandas(X) if library == "polars" else X
     with pytest.warns(UserWarning, match="not seen"):

@@ -81,3 +81,55 @@ def test_the_corruption_of_the_docs_loses_whole_rows_of_pixels(objective):
     assert torch.equal(images.amin(dim=2), images.amax(dim=2))
     # of 1600 rows of pixels: standard error .011
     assert images.mean().item() == pytest.approx(0.7, abs=0.05)
+
+
+# ------------------------------------------------------------------------------------- dataframes
+
+
+@pytest.fixture(scope="module")
+def dataframes():
+    names = {}
+    for block in python_blocks("dataframes.md"):
+        exec(block, names)
+    return types.SimpleNamespace(**names)
+
+
+def test_a_frame_with_gaps_has_complete_codes_with_its_index(dataframes):
+    assert dataframes.frame.isna().any(axis=None)
+    assert not dataframes.codes.isna().any(axis=None)
+    assert list(dataframes.codes.index) == list(dataframes.frame.index)
+
+
+@pytest.mark.parametrize("name", ["decoded", "filled"])
+def test_decoded_and_filled_frames_are_complete_and_like_the_first(dataframes, name):
+    frame, made = dataframes.frame, getattr(dataframes, name)
+    assert not made.isna().any(axis=None)
+    assert list(made.dtypes) == list(frame.dtypes)
+    assert list(made.index) == list(frame.index)
+
+
+def test_filling_changes_the_gaps_alone_and_meets_more_than_the_most_frequent(dataframes):
+    frame, filled, complete = dataframes.frame, dataframes.filled, dataframes.complete
+    assert filled.mask(dataframes.gaps).equals(frame)
+    kinds = complete.loc[dataframes.gaps[:, 3], "kind"]
+    assert dataframes.right > kinds.value_counts(normalize=True).iloc[0] + 0.2
+
+
+def test_the_formula_of_the_docs_is_that_of_scores_and_errors(dataframes):
+    by_column, by_cell = dataframes.by_column, dataframes.by_cell
+    # the rows are those of fit, whose baselines are in float32
+    np.testing.assert_allclose(by_cell.mean(), 1 - by_column, atol=1e-5)
+    assert dataframes.total == pytest.approx(by_column.mean())
+    assert by_cell.isna().equals(dataframes.frame.isna())
+    squares = by_cell.mean(axis=1) * by_cell.shape[1]
+    known = squares.notna()
+    np.testing.assert_allclose(dataframes.by_row[known], -np.sqrt(squares[known]), rtol=1e-5)
+    assert dataframes.oddest.iloc[0] == by_cell.max(axis=None)
+
+
+def test_other_tables_of_the_docs(dataframes):
+    assert list(dataframes.with_categories) == ["detached", "flat", "terraced"]
+    assert dataframes.topics.shape == (500, 4)
+    assert dataframes.stream.n_iter_ == 3
+    assert list(dataframes.table.columns) == ["area", "rent"]
+    assert dataframes.table.index.equals(dataframes.numbers.index)

@@ -271,6 +271,15 @@ def test_losses_are_those_of_the_rows_under_the_weights_as_they_are(X):
     assert not losses.requires_grad
 
 
+def test_held_out_rows_are_judged_by_the_mean_of_four_draws_of_corruption(X):
+    net = fitted(X, corruption=gaussian, corruption_level=0.5, iterator_valid__batch_size=len(X))
+    losses = net.losses(net.get_dataset(X))
+    torch.manual_seed(0)
+    draws = [SquaredError()(net.module_.eval()(gaussian(X, 0.5)), X) for _ in range(4)]
+    torch.testing.assert_close(losses, torch.stack(draws).mean(dim=0).detach(), rtol=1e-5, atol=0)
+    assert torch.equal(losses, net.losses(net.get_dataset(X)))  # the same in each epoch
+
+
 # ------------------------------------------------------------------------------------ fast path
 
 
