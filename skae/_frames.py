@@ -292,9 +292,10 @@ def _factorized(values):
         codes, found = pd.factorize(values)
     except (TypeError, NotImplementedError, _polars_error()) as error:
         name = getattr(values, "name", None)
-        raise ValueError(
-            f"Column {name!r} must hold categories that can be told apart, got others"
-            f" ({str(error).splitlines()[0]}); turn them into strings."
+        reason = str(error).splitlines()[0]
+        raise TypeError(
+            f"Column {name!r} must hold categories: each argument must be a string or a number, got"
+            f" others ({reason}); turn them into strings."
         ) from error
     return codes, list(np.asarray(found, dtype=object))
 

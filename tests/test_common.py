@@ -53,10 +53,17 @@ class OnUnitInterval(AutoencoderTransformer):
     """
 
     def _fit(self, X, origin):
-        rows = X.toarray() if scipy.sparse.issparse(X) else X
-        low, high = rows.min(axis=0), rows.max(axis=0)
-        rows = (rows - low) / np.where(high > low, high - low, 1)
-        super()._fit(scipy.sparse.csr_array(rows) if scipy.sparse.issparse(X) else rows, origin)
+        super()._fit(on_unit_interval(X), origin)
+
+    def _partial_fit(self, X, origin):
+        super()._partial_fit(on_unit_interval(X), origin)
+
+
+def on_unit_interval(X):
+    rows = X.toarray() if scipy.sparse.issparse(X) else X
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    rows = (rows - low) / np.where(high > low, high - low, 1)
+    return scipy.sparse.csr_array(rows) if scipy.sparse.issparse(X) else rows
 
 
 def in_unit_interval(**parameters):
