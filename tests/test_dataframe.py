@@ -973,7 +973,7 @@ def test_a_dtype_that_lacks_what_is_filled_in_gets_it(holey):
 # -------------------------------------------------------------------------------------- bad input
 
 
-def fails(match, X, kind=ValueError, kind=ValueError, **parameters):
+def fails(match, X, kind=ValueError, **parameters):
     with pytest.raises(kind, match=match) as caught:
         start(**parameters).fit(X)
     return str(caught.value)
