@@ -1723,13 +1723,15 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 axes, mean = (ordered_axes if keeps_axes else principal_axes)(moments)
             net.module_ = turned(module, axes, mean).to(data.device).eval()
             squares = moments.squares_along(axes, mean)
-            total = sum(_sum(self._judge.of_mean(rows)) for rows in data.split(n_rows))
-            is_linear = at_pca and self._is_whole and not self._layout.categorical
-            if is_linear and total and not variational:
-                ratios = squares.numpy() * len(data) / (total * self.n_features_in_)
+            is_linear = self._is_whole and not self._layout.categorical and not variational
+            total = self._judge.baselines.sum() * len(data)
+            if at_pca and is_linear and total:
+                ratios = squares.numpy() * len(data) / total
             else:
-                errors = _errors_by_components(net.module_, self._judge, data.split(n_rows))
-                ratios = np.diff([_r2(error, total) for error in errors], prepend=0.0)
+                baseline, *errors = _errors_by_components(
+                    net.module_, self._judge, data.split(n_rows)
+                )
+                ratios = np.diff([_r2(error, baseline) for error in errors], prepend=0.0)
             self.code_sparsity_ = _sparsity(net.module_.encode, data.split(n_rows), squares)
             some = torch.from_numpy(density_rows(len(data), seed)).to(data.device)
             codes = torch.cat(
@@ -1813,12 +1815,12 @@ def _sparsity(encode, chunks, squares):
 
 
 def _errors_by_components(module, loss, chunks):
-    """Return the loss that the first component alone leaves, the first two, …, all."""
+    """Return the loss of the mean row, that which the first component leaves, the first two, …"""
     errors = 0.0
     for rows in chunks:
         codes = module.encode(rows)
         kept = torch.zeros_like(codes)
-        left = []
+        left = [_sum(loss.of_mean(rows))]
         for i, component in enumerate(codes.T):
             kept[:, i] = component
             left.append(_sum(loss(module.decode(kept), rows)))

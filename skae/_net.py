@@ -273,7 +273,9 @@ class ReconstructionNet(NeuralNet):
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
-        means, sizes, losses = None, [], []
+        means, sizes = None, []
+        # As in `losses`: small tensors that are kept between large ones make holes.
+        losses = None if training else torch.empty(iterator.n_rows, device=self.device)
         for i, batch in enumerate(iterator):
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
@@ -282,12 +284,13 @@ class ReconstructionNet(NeuralNet):
                 means = mean.new_empty(len(iterator))
             means[i] = mean
             sizes.append(len(batch[0]))
-            losses.append(step.pop("losses", None))
+            some = step.pop("losses", None)
+            if not training:
+                losses[sum(sizes) - len(some) : sum(sizes)] = some
             if self.batches_watched_:
                 self._record_batch(prefix, mean.item(), sizes[-1])
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        if not training:
-            self.valid_losses_ = torch.cat(losses)
+        self.valid_losses_ = losses
         if not self.batches_watched_:
             total = means.cpu().double() @ torch.tensor(sizes, dtype=torch.float64)
             self.history.new_batch()
