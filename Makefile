@@ -7,7 +7,7 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo examples test lint format quality recipe crossfit penalties loop cores memory impute sparse hostile textbook clean
+.PHONY: demo examples test lint format quality recipe crossfit penalties loop cores memory impute sparse hostile stream textbook clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
@@ -53,6 +53,9 @@ impute: .venv/test ## missing entries filled, beside scikit-learn's imputers
 
 sparse: .venv/test ## memory and time of a sparse table of 200 000 by 20 000
 	$(ONE_THREAD) $(BIN)/python benchmarks/sparse.py
+
+stream: .venv/test ## one pass in chunks against one over the whole table
+	$(ONE_THREAD) $(BIN)/python benchmarks/stream.py
 
 hostile: .venv/test ## a thousand fits of hostile tables
 	$(BIN)/python benchmarks/hostile.py

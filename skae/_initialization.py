@@ -307,9 +307,12 @@ class StreamPCA:
             self.pca = IncrementalPCA(min(n_rows, n_inputs, size + self.N_MORE))
         self.pca.partial_fit(some[:].cpu().double().numpy())
         found = self.pca.components_[:size]
-        # axes within the space that components span are arbitrary: those nearest to the ones before
-        left, _, right = np.linalg.svd(self.components @ found.T)
-        change = left @ right @ found - self.components
+        # Axes within the space that components span are arbitrary: of both spaces those that are
+        # nearest to each other. Where none is near, two components that explain about equally much
+        # have changed places, to which networks that were trained beside the one need not follow.
+        left, cosines, right = np.linalg.svd(self.components @ found.T)
+        axes = right @ found - left.T @ self.components
+        change = left[:, cosines > 0.9] @ axes[cosines > 0.9]
         self.components = self.components + change
         return change
 
