@@ -416,12 +416,14 @@ class ReconstructionNet(NeuralNet):
     def shift(self, weight, change):
         """Add to one of the module's weights, in its average and in its latest values."""
         weight += change
-        if self.average_ is not None:
-            for parameter, latest in zip(
-                self.average_.parameters, self.average_.average, strict=True
-            ):
-                if parameter is weight:
-                    latest += change
+        if self.average_ is None:
+            return  # they are one as yet
+        weights, latest = self.average_.parameters, self.average_.average
+        if self.written_out_ is not None:
+            weights, latest = self.flat_.weights, self.flat_.parts(*latest)
+        for some, values in zip(weights, latest, strict=True):
+            if some is weight:
+                values += change
 
     def state(self):
         """Return a copy of what the module is made of, by name."""

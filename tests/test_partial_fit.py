@@ -415,3 +415,44 @@ def test_maps_may_have_gaps(sheet, tmp_path, monkeypatch, read):
     # of a large map the start is computed of some rows
     assert fitted.score(X) == pytest.approx(small(max_iter=2).fit(X).score(X), abs=0.02)
     assert np.isfinite(fitted.transform(X)).all()
+
+
+# --------------------------------------------------------------------------- following PCA
+
+
+@pytest.mark.parametrize("parameters", [{}, {"tied_weights": True}], ids=str)
+def test_linear_paths_follow_the_pca_of_all_rows_so_far(parameters):
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(3000, 5)) * [3, 2, 1, 0.5, 0.2] @ rng.normal(size=(5, 8))
+    # steps that are none: what changes is what follows
+    still = small(learning_rate_init=1e-12, **parameters).partial_fit(X[:40])
+    mean, first = still.mean_, still.reconstruct(X)
+    streamed(still, X[40:], 40)
+    np.testing.assert_array_equal(still.mean_, mean)  # that of the first rows stays
+    components = PCA(2).fit(X).components_
+    # ten components more than two are kept, of data that have five directions: nothing is lost
+    expected = mean + (X - mean) @ components.T @ components
+    np.testing.assert_allclose(still.reconstruct(X), expected, atol=1e-4)
+    assert np.abs(first - expected).max() > 0.05
+
+
+def test_components_that_change_places_are_not_followed():
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(4000, 3)) * [2.0, 1.0, 0.01]
+    X[200:] = X[200:, [0, 2, 1]]  # the second axis is the third one from here on
+    still = small(learning_rate_init=1e-12).partial_fit(X[:200])
+    streamed(still, X[200:], 200)
+    codes = still.transform(np.eye(3))
+    origin = still.transform(np.zeros((1, 3)))
+    # a code for the axis that was the second, and none for the other
+    assert np.abs(codes[1] - origin).max() > 0.9
+    assert np.abs(codes[2] - origin).max() < 0.1
+
+
+def test_a_stream_that_starts_elsewhere_does_not_follow_pca(sheet):
+    for parameters in ({"init": "random"}, {"penalty": "kl"}):
+        still = small(learning_rate_init=1e-12, average=False, **parameters)
+        before = still.partial_fit(sheet[:500]).reconstruct(sheet)
+        streamed(still, sheet[500:], 500)
+        # axes are turned to and fro, in float32
+        np.testing.assert_allclose(still.reconstruct(sheet), before, atol=1e-5)
