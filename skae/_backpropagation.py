@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from skae._mixed import MixedLoss
+from skae._mixed import MixedLoss, MixedOutput
 from skae.losses import SquaredError
 from skae.modules import MLP, Autoencoder, Filled, LinearSkip, SoftClip
 
@@ -93,32 +93,32 @@ class FlatWeights:
 
 
 class WrittenOut:
-    """The mean squared error of an autoencoder, and its gradient by the weights.
+    """The loss of an autoencoder, and its gradient by the weights.
 
     The gradient is written into their ``grad``, which have to be there.
 
     Parameters
     ----------
     module : Autoencoder
-        One for which :func:`is_known` holds.
-    weights : Tensor of shape (n_features,), default=None
-        What the squared error of each feature counts where entries may be missing. None is for a
-        plain mean over rows without gaps.
+    criterion : Loss
+        Both such that :func:`is_known` holds.
     """
 
-    def __init__(self, module, weights=None):
+    def __init__(self, module, criterion):
         self.module = module
-        self.weights = weights
+        self.error = _error(module, criterion)
         self.parts = list(module.modules())
         # Batches have at most two sizes, a row apart, and each size has its buffers.
         self.layers = {}
 
     def __call__(self, x, target):
-        """Set the gradients and return the mean squared error.
+        """Set the gradients and return the mean loss.
 
         Parameters
         ----------
-        x, target : Tensor of shape (batch, n_features)
+        x : Tensor of shape (batch, n_inputs)
+            What the encoder sees.
+        target : Tensor of shape (batch, n_features)
 
         Returns
         -------
@@ -129,52 +129,42 @@ class WrittenOut:
             parts = self.module.encoder, self.module.decoder
             self.layers[n_rows] = [_layer(part, n_rows) for part in parts]
         encoder, decoder = self.layers[n_rows]
-        residuals = decoder.forward(encoder.forward(x)).sub_(target)
-        error = self._error(residuals, target)
-        encoder.backward(decoder.backward(residuals, True), False)
-        return error
-
-    def _error(self, residuals, target):
-        """Return the mean squared error, and make residuals its gradient by them."""
-        values = residuals.view(-1)
-        if self.weights is None:
-            error = torch.dot(values, values).div_(len(values))
-            residuals.mul_(2 / len(values))
-            return error
-        residuals.masked_fill_(target.isnan(), 0.0)
-        weighted = residuals * self.weights
-        error = torch.dot(values, weighted.view(-1)).div_(len(target))
-        torch.mul(weighted, 2 / len(target), out=residuals)
+        output = decoder.forward(encoder.forward(x))
+        error = self.error(output, target)  # output is the gradient by it from here on
+        encoder.backward(decoder.backward(output, True), False)
         return error
 
 
 def is_known(module, criterion):
     """Return whether backpropagation is written out for a module and a criterion.
 
-    That is so for the squared error of numbers, also where some are missing, and perceptrons
-    without dropout or tied weights, with and without linear paths around them, whose weights are
-    all trained, if no hook looks into them.
+    That is so for the squared error of numbers, also where some are missing or beside categories
+    that are one-hot, and perceptrons without dropout or tied weights, with and without linear paths
+    around them, whose weights are all trained, if no hook looks into them.
     """
+    if type(module) is not Autoencoder or not _are_ends_known(module, criterion):
+        return False
     # duplicates as well: what serves twice is seen by its weights
-    _, *parts = [part for _, part in module.named_modules(remove_duplicate=False)]
+    halves = module.encoder, module.decoder
+    parts = [part for half in halves for _, part in half.named_modules(remove_duplicate=False)]
     weights = [weight for part in parts for weight in part.parameters(recurse=False)]
     return (
-        _is_squared_error(criterion)
-        and type(module) is Autoencoder
-        and type(module.input) in (nn.Identity, Filled)
-        and type(module.output) is nn.Identity
-        and all(type(part) in _LAYERS for part in parts)
+        all(type(part) in _LAYERS for part in parts)
         and all(_is_plain(part.linear) for part in parts if type(part) is LinearSkip)
         and len(weights) == len(set(map(id, weights)))
         and all(weight.dtype == torch.float32 for weight in weights)
-        and is_untouched(parts, weights)
+        and is_untouched(module.modules(), weights)
     )
 
 
-def _is_squared_error(criterion):
-    if type(criterion) is MixedLoss and not len(criterion.categorical):
-        criterion = criterion.loss
-    return type(criterion) is SquaredError
+def _are_ends_known(module, criterion):
+    is_mixed = type(criterion) is MixedLoss
+    if type(criterion.loss if is_mixed else criterion) is not SquaredError:
+        return False
+    if is_mixed and len(criterion.categorical):  # whose vectors are not learned
+        return type(module.output) is MixedOutput and not list(module.output.parameters())
+    ends = type(module.input), type(module.output)
+    return ends in ((nn.Identity, nn.Identity), (Filled, nn.Identity))
 
 
 def is_untouched(parts, weights):
@@ -190,6 +180,58 @@ def is_untouched(parts, weights):
 
 def _is_plain(linear):
     return type(linear) is nn.Linear and linear.bias is None
+
+
+def _error(module, criterion):
+    """Return a function of a decoder's output and the target that returns the mean loss.
+
+    It makes the output its gradient by the output.
+    """
+    if type(criterion) is SquaredError:
+        return _squared_error
+    if not len(criterion.categorical):
+        return partial(_observed_error, criterion.weights)
+    return _MixedError(module.output, criterion)
+
+
+def _squared_error(output, target):
+    values = output.sub_(target).view(-1)
+    error = torch.dot(values, values).div_(len(values))
+    output.mul_(2 / len(values))
+    return error
+
+
+def _observed_error(weights, output, target):
+    output.sub_(target).masked_fill_(target.isnan(), 0.0)
+    weighted = output * weights
+    error = torch.dot(output.view(-1), weighted.view(-1)).div_(len(target))
+    torch.mul(weighted, 2 / len(target), out=output)
+    return error
+
+
+class _MixedError:
+    """The gradient by a category's output is like that by a number: what is expected less what is.
+
+    That is the mean of the category's inputs under the decoded probabilities, less its inputs, as
+    in any exponential family. (Of the squared error of a number it is twice as much.)
+    """
+
+    def __init__(self, output, criterion):
+        self.output, self.inputs, self.criterion = output, output.inputs, criterion
+        self.shares = self.inputs.roots.square()
+        owners = self.inputs.one_hot.index_select(0, self.inputs.blocks)
+        weights = criterion.weights
+        self.weights = torch.cat([2 * weights[criterion.numbers], weights[owners]])
+
+    def __call__(self, output, target):
+        decoded = self.output(output)
+        error = self.criterion(decoded, target).mean()
+        numbers, log_probabilities = decoded.tensor_split([self.criterion.n_numbers], dim=1)
+        expected = (log_probabilities.exp() - self.shares) / self.inputs.roots
+        torch.cat([numbers, expected], dim=1, out=output)
+        output.sub_(self.inputs.plain(target)).mul_(self.weights / len(target))
+        output.nan_to_num_()  # where the target is missing
+        return error
 
 
 # Each of the following is what a module does to batches of one size. `forward` returns a tensor
@@ -330,7 +372,6 @@ _LAYERS = {
         _Activation, torch.sigmoid, _aten.sigmoid_backward.grad_input, of_output=True
     ),
     nn.Identity: _Identity,
-    Filled: _Identity,
     MLP: _Sequence,
     LinearSkip: _Skip,
     SoftClip: _Clip,

@@ -249,7 +249,7 @@ class ReconstructionNet(NeuralNet):
             weights = list(self.module_.parameters())
             self.penalized_ = self.module_.penalized_weights()
             self.flat_ = FlatWeights(weights, self.penalized_, self.optimizer_)
-            self.written_out_ = WrittenOut(self.module_, getattr(self.criterion_, "weights", None))
+            self.written_out_ = WrittenOut(self.module_, self.criterion_)
 
     def _look_at_weights(self):
         """Find the weights that are trained and penalised: callbacks may have changed them.

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from skae._backpropagation import FlatWeights, WrittenOut, is_known, is_untouched
-from skae._mixed import Layout, MixedLoss
+from skae._mixed import N_EMBEDDED, Layout, MixedInput, MixedLoss, MixedOutput
 from skae.losses import Huber, Loss, SquaredError
 from skae.modules import (
     ACTIVATIONS,
     MLP,
     Autoencoder,
+    Filled,
     Gate,
     LinearSkip,
     Logistic,
@@ -64,7 +65,7 @@ def test_gradients_and_loss_are_those_of_autograd(activation, hidden, skip):
     module = autoencoder(activation, hidden, skip)
     assert is_known(module, SquaredError())
     attached(module)
-    step = WrittenOut(module)
+    step = WrittenOut(module, SquaredError())
     # batches of two sizes in turn, whose targets are other rows, as with corruption
     for n, seed in [(7, 1), (6, 2), (7, 3), (1, 4)]:
         x, target = rows(n, seed), rows(n, seed + 10)
@@ -91,7 +92,7 @@ def test_gradients_and_loss_of_rows_with_gaps_are_those_of_autograd(missing):
     module = autoencoder()
     assert is_known(module, loss)
     attached(module)
-    step = WrittenOut(module, loss.weights)
+    step = WrittenOut(module, loss)
     for n, seed in [(7, 1), (6, 2)]:
         x, target = rows(n, seed), holey(rows(n, seed + 10), seed + 20)
         expected = loss(module(x), target).mean()
@@ -103,11 +104,66 @@ def test_gradients_and_loss_of_rows_with_gaps_are_those_of_autograd(missing):
             torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-5 * scale)
 
 
-def test_categories_and_other_losses_of_rows_with_gaps_are_left_to_autograd():
-    module, numbers = autoencoder(), Layout([0] * N_FEATURES)
-    assert not is_known(module, MixedLoss(Huber(), numbers, []))
-    shares = [torch.tensor([0.5, 0.5])]
-    assert not is_known(module, MixedLoss(SquaredError(), Layout([0, 0, 0, 0, 2]), shares))
+def mixed(layout, loss):
+    """Return an autoencoder of rows of numbers and categories, its loss, and a maker of rows."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [layout.n_categories[j] for j in layout.categorical]
+    shares = [torch.rand(n, generator=generator) + 0.1 for n in sizes]
+    shares = [some / some.sum() for some in shares]
+    n_embedded = len(layout.embedded)
+    vectors = [torch.randn(n, N_EMBEDDED) for n in sizes[len(sizes) - n_embedded :]]
+    inputs = MixedInput(layout, shares, vectors)
+    k, n_inputs = N_COMPONENTS, layout.n_inputs
+    filled = Filled(torch.randn(k, n_inputs, generator=generator) / n_inputs, torch.ones(k))
+    halves = MLP([n_inputs, 6, k], "gelu"), MLP([k, 6, n_inputs], "gelu")
+    module = Autoencoder(
+        *halves, MixedOutput(layout, shares, inputs), nn.Sequential(inputs, filled)
+    )
+
+    def rows(n, seed, missing=0.0):
+        random = torch.Generator().manual_seed(seed)
+        columns = [
+            torch.randint(1, m + 1, (n,), generator=random)
+            if m
+            else torch.randn(n, generator=random)
+            for m in layout.n_categories
+        ]
+        x = torch.stack([column.float() for column in columns], dim=1)
+        return x.masked_fill(torch.rand(x.shape, generator=random) < missing, torch.nan)
+
+    return module, MixedLoss(loss, layout, shares).weigh([rows(60, 1)]), rows
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize("n_categories", [(0, 3, 0, 2), (4, 2), (2, 0, 0)], ids=str)
+def test_gradients_and_loss_beside_categories_are_those_of_autograd(n_categories, missing):
+    module, loss, rows = mixed(Layout(n_categories), SquaredError())
+    assert is_known(module, loss)
+    attached(module)
+    step = WrittenOut(module, loss)
+    for n, seed in [(7, 1), (6, 2)]:
+        x, target = rows(n, seed, 0.3), rows(n, seed + 10, missing)
+        expected = loss(module(x), target).mean()
+        gradients = torch.autograd.grad(expected, list(module.parameters()))
+        before = target.clone()
+        # sums of a few dozen float32 products, in another order
+        error = step(module.input(x), target)
+        torch.testing.assert_close(error, expected.detach(), rtol=1e-5, atol=0)
+        for weight, gradient in zip(module.parameters(), gradients, strict=True):
+            scale = gradient.abs().max().item()
+            torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-5 * scale)
+        torch.testing.assert_close(target, before, rtol=0, atol=0, equal_nan=True)
+
+
+def test_other_losses_and_learned_vectors_are_left_to_autograd():
+    numbers = Layout([0] * N_FEATURES)
+    assert not is_known(autoencoder(), MixedLoss(Huber(), numbers, []))
+    for layout, loss in ((Layout([0, 2]), Huber()), (Layout([0, 2, 60]), SquaredError())):
+        module, loss, _ = mixed(layout, loss)
+        assert not is_known(module, loss)
+    module, loss, _ = mixed(Layout([0, 2]), SquaredError())
+    module.output.register_forward_hook(lambda *args: None)
+    assert not is_known(module, loss)
 
 
 def test_gelu_is_differentiated_in_the_form_that_it_has():
@@ -115,7 +171,7 @@ def test_gelu_is_differentiated_in_the_form_that_it_has():
     module.encoder.branch[1].approximate = "tanh"
     _, expected = by_autograd(module, rows(), rows())
     attached(module)
-    WrittenOut(module)(rows(), rows())
+    WrittenOut(module, SquaredError())(rows(), rows())
     for weight, gradient in zip(module.parameters(), expected, strict=True):
         torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-6)
 
