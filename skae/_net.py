@@ -333,7 +333,7 @@ class ReconstructionNet(NeuralNet):
         return step
 
     def _written_out_step(self, x, target):
-        mean = self.written_out_(self.module_.input(self._corrupted(x)), target)
+        mean = self.written_out_(self._corrupted(x), target)
         if self._penalizes_weights:
             whole = self.penalty.separable
             weights = self.flat_.penalized if whole else self.penalized_

@@ -147,7 +147,7 @@ def test_gradients_and_loss_beside_categories_are_those_of_autograd(n_categories
         gradients = torch.autograd.grad(expected, list(module.parameters()))
         before = target.clone()
         # sums of a few dozen float32 products, in another order
-        error = step(module.input(x), target)
+        error = step(x, target)
         torch.testing.assert_close(error, expected.detach(), rtol=1e-5, atol=0)
         for weight, gradient in zip(module.parameters(), gradients, strict=True):
             scale = gradient.abs().max().item()
