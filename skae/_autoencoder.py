@@ -53,7 +53,7 @@ from skae._frames import (
     is_pandas,
     is_plain,
     like,
-    n_missing,
+    n_empty_rows,
     no_rows_of,
 )
 from skae._initialization import (
@@ -89,7 +89,7 @@ from skae._mixed import (
 )
 from skae._net import ReconstructionNet
 from skae._threads import one_thread, restored_threads
-from skae._torch import inference_dtype, resolve_device, seeded
+from skae._torch import inference_dtype, may_have_gaps, resolve_device, seeded
 from skae.losses import AbsoluteError, BinaryCrossEntropy, EntrywiseLoss, Huber, Loss, SquaredError
 from skae.modules import ACTIVATIONS, Autoencoder, Filled, LinearSkip, Logistic, Variational
 from skae.penalties import KL, L1, L2, PIECES, ActivityL1, Contractive, Penalty
@@ -742,11 +742,17 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             rows' baseline, see `score_features`.
         """
         X = self._validated(X)
-        judged = self._judged(X.dtype)
+        judged, _ = self._judged(X.dtype)
         units = self._tensor(self._judge.units.astype(X.dtype))
-        losses = self._map(lambda rows: judged(rows)[0] @ units, X)
-        n_observed = X.shape[1] - n_missing(X)
-        losses *= X.shape[1] / n_observed.clip(1)
+
+        def squares(rows):
+            losses, rows = judged(rows)
+            known = n_features = rows.shape[1]
+            if may_have_gaps(rows):
+                known = rows.isfinite().sum(dim=1).clamp_min(1)
+            return losses @ units * (n_features / known)
+
+        losses = self._map(squares, X)
         # outside of the root: the square of a scale may be none of float32's numbers
         return -np.sqrt(losses) * (1.0 if self._layout.categorical else self.scale_)
 
@@ -811,7 +817,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             was constant it is the loss itself, in units of ``scale_``. The index is that of X.
         """
         rows = self._validated(X, accept_sparse=False)
-        judged = self._judged(rows.dtype)
+        judged, _ = self._judged(rows.dtype)
         losses = self._map(lambda some: judged(some)[0], rows)
         baselines = self._judge.baselines
         errors = losses / np.where(baselines > 0, baselines, 1.0)
@@ -852,7 +858,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _validated(self, X, **options):
         check_is_fitted(self)
         rows, _ = self._rows(X, self.categories_, reset=False, **options)
-        _warn_of_nothing(_n_empty(rows), [])
+        _warn_of_nothing(n_empty_rows(rows), [])
         return rows
 
     def _check_start(self, X, origin):
@@ -875,7 +881,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         )
         self._layout = Layout([0 if some is None else len(some) for some in self.categories_])
         names = np.array(self._names(), dtype=object)
-        _warn_of_nothing(_n_empty(rows), names[observed_rows(rows) == 0].tolist())
+        _warn_of_nothing(n_empty_rows(rows), names[observed_rows(rows) == 0].tolist())
         return rows
 
     def _rows(self, X, categories, reset, **options):
@@ -970,12 +976,20 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         # a copy, always: rows are the caller's, and may be read-only
         return torch.tensor(rows, dtype=inference_dtype(rows.dtype, device), device=device)
 
+    def _lent(self, rows, device=None):
+        """Return a tensor of rows that may be the caller's memory, and so is not to be changed."""
+        device = self.device_ if device is None else device
+        is_lent = device.type == "cpu" and isinstance(rows, np.ndarray) and rows.flags.writeable
+        if is_lent and rows.flags.c_contiguous and rows.dtype.isnative:
+            return torch.from_numpy(rows)
+        return self._tensor(rows, device)
+
     def _to_units(self, rows, device=None):
         mean = self._tensor(self.mean_.astype(rows.dtype), device)
         scale = self.scale_
         if isinstance(scale, np.ndarray):
             scale = self._tensor(scale.astype(rows.dtype), device)
-        units = self._tensor(rows, device).sub_(mean).div_(scale)
+        units = self._lent(rows, device).sub(mean).div_(scale)
         # Beyond any data, and small enough that no sum of squares is infinite in float32: finite
         # rows have finite codes.
         return units.clamp_(-1e15, 1e15)
@@ -993,31 +1007,34 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return rows
 
     def _judged(self, dtype):
-        """Return a function of rows that gives the loss of each entry and that of its baseline.
+        """Return a function of rows that gives the loss of each entry, and the rows in units.
 
-        Both are zero where the entry is missing.
+        The loss is zero where the entry is missing. Beside it, what computes losses.
         """
         module = self._module(dtype)
         judge = copy.deepcopy(self._judge).to(self.device_, inference_dtype(dtype, self.device_))
         constant = torch.from_numpy(judge.baselines == 0).to(self.device_)
+        constant = constant if constant.any() else None
 
         def judged(rows):
             rows = self._to_units(rows)
             losses = judge.entries(module(rows), rows)
-            # beside no variance at all even a rounding would count
-            losses = losses.masked_fill(constant & (losses < 1e-10), 0.0)
-            return losses, judge.entries(judge.mean_output(rows), rows)
+            if constant is not None:  # beside no variance at all even a rounding would count
+                losses = losses.masked_fill(constant & (losses < 1e-10), 0.0)
+            return losses, rows
 
-        return judged
+        return judged, judge
 
     def _feature_losses(self, X):
         """Return sums over rows, for each feature: its losses, those of its baseline, and how many
         entries they are of."""
-        judged = self._judged(X.dtype)
+        judged, judge = self._judged(X.dtype)
         sums = np.zeros((2, self.n_features_in_))
         with torch.inference_mode():
             for rows in chunks_of(X):
-                sums += [some.cpu().sum(dim=0, dtype=torch.float64) for some in judged(X[rows])]
+                losses, rows = judged(X[rows])
+                both = losses, judge.entries(judge.mean_output(rows), rows)
+                sums += [some.cpu().sum(dim=0, dtype=torch.float64) for some in both]
         return (*sums, observed_rows(X))
 
     # --------------------------------------------------------------------------------- fitting
@@ -1743,11 +1760,6 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.explained_variance_ = variances * self.code_scale_**2
         self.explained_variance_ratio_ = ratios
         self.density_ = code_density(codes, seed)
-
-
-def _n_empty(rows):
-    """Return how many rows have no entries."""
-    return np.count_nonzero(n_missing(rows) == rows.shape[1])
 
 
 def _warn_of_nothing(n_rows, columns):

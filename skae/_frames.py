@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 
-from skae._batches import chunks_of
-
 
 def is_pandas(X):
     return hasattr(X, "iloc")
@@ -390,15 +388,14 @@ def _float_dtype(X, categories):
     return np.float32 if names and names <= {"float32", "float[pyarrow]"} else np.float64
 
 
-def n_missing(X):
-    """Return how many entries of each row of an array or CSR matrix of floats are NaN."""
-    with np.errstate(over="ignore", invalid="ignore"):  # then gaps are looked for in vain
-        if not np.isnan(X.sum()):
-            return np.zeros(X.shape[0], dtype=np.intp)
-    if not scipy.sparse.issparse(X):
-        return np.concatenate([np.isnan(X[rows]).sum(axis=1) for rows in chunks_of(X)])
-    where = np.isnan(X.data).astype(np.intp)
-    return scipy.sparse.csr_array((where, X.indices, X.indptr), X.shape).sum(axis=1)
+def n_empty_rows(X):
+    """Return how many rows of an array or CSR matrix of floats are NaN in all columns."""
+    if scipy.sparse.issparse(X):
+        where = np.isnan(X.data).astype(np.intp)
+        n_missing = scipy.sparse.csr_array((where, X.indices, X.indptr), X.shape).sum(axis=1)
+        return np.count_nonzero(n_missing == X.shape[1])
+    some = np.isnan(X[:, 0])  # a glance at one column, as nearly always there are none
+    return np.count_nonzero(np.isnan(X[some]).all(axis=1))
 
 
 def filled(X, values, categories=None):

@@ -15,6 +15,7 @@ import itertools
 import torch
 from torch import nn
 
+from skae._torch import may_have_gaps
 from skae.losses import Loss
 
 # Columns of more categories have learned vectors, of as many entries as the second says.
@@ -282,8 +283,11 @@ class MixedLoss(Loss):
         -------
         Tensor of shape (batch, n_features)
         """
+        is_mixed = len(self.categorical) > 0
+        if not is_mixed and not may_have_gaps(x):
+            return self.loss.entries(x_hat, x)
         missing, x = x.isnan(), x.nan_to_num()
-        if not len(self.categorical):
+        if not is_mixed:
             return self.loss.entries(x_hat, x).masked_fill(missing, 0.0)
         losses = self.loss.entries(x_hat[:, : self.n_numbers], x.index_select(1, self.numbers))
         codes = x.index_select(1, self.categorical).long()

@@ -52,6 +52,15 @@ def inference_dtype(dtype, device):
     return torch.float32
 
 
+def may_have_gaps(x):
+    """Return whether entries of a tensor in units may be NaN.
+
+    Their sum, which does not overflow in units, tells in one pass. To ask another device than the
+    CPU would be to wait for it.
+    """
+    return x.device.type != "cpu" or bool(x.sum().isnan())
+
+
 @contextlib.contextmanager
 def seeded(seed, device):
     """Seed torch's generators inside a ``with`` block and put them back as they were after it.
