@@ -234,7 +234,7 @@ points = left.scatter(
 middle = codes.quantile([0.002, 0.998]).to_numpy()
 left.set(xlim=middle[:, 0], ylim=middle[:, 1], xlabel="first code", ylabel="second code")
 left.set_title("2000 sales")
-bar = figure.colorbar(points, ax=left, location="bottom", label="price per m², not in the frame")
+bar = figure.colorbar(points, ax=left, location="left", label="price per m², not in the frame")
 ticks = [1500, 3000, 6000]
 bar.set_ticks(ticks, labels=ticks)
 bar.minorticks_off()
