@@ -1023,3 +1023,20 @@ def test_global_random_states_and_warning_filters_are_left(holey):
     np.testing.assert_array_equal(np.random.get_state()[1], before[0])
     assert torch.equal(torch.get_rng_state(), before[1])
     assert random.getstate() == before[2]
+
+
+@pytest.mark.parametrize("fill", [np.nan, 3.0], ids=["empty", "constant"])
+def test_columns_without_variance_do_not_change_how_much_is_taken_for_noise(fill):
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(60, 6)) + rng.normal(size=(60, 1))
+    X[rng.uniform(size=X.shape) < 0.2] = np.nan
+    wider = np.column_stack([X, np.full((60, 2), fill)])
+    start = AutoencoderTransformer(max_iter=0, random_state=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Nothing is known of the columns")
+        one, other = (clone(start).fit(some) for some in (X, wider))
+    kept, kept_wider = (model.net_.module_.input.kept.numpy() for model in (one, other))
+    assert 0.05 < kept.min() <= kept.max() < 0.95
+    # float32
+    np.testing.assert_allclose(kept_wider, kept, rtol=1e-4)
+    np.testing.assert_allclose(other.impute(wider)[:, :6], one.impute(X), atol=1e-4)
