@@ -715,7 +715,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         -------
         X_filled : ndarray or DataFrame of shape (n_samples, n_features)
             A copy of X, of its type and dtypes. A categorical dtype that lacks a category which
-            is filled in gets it.
+            is filled in gets it. Categories that `fit` has not seen stay.
         """
         rows = self._validated(X, accept_sparse=False)
         table = X if is_frame(X) or isinstance(X, np.ndarray) else rows
