@@ -616,11 +616,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         """Go on learning by one pass over the rows of X, for tables that come in parts.
 
         The first call starts at the PCA of its rows, whose mean and scale stay those of the model.
-        Later ones go on, also after a `fit`, with the parameters of training of the first; after a
-        first call to this method the linear paths
-        follow :class:`~sklearn.decomposition.IncrementalPCA`, while all weights are trained. No
-        rows are held out, so that nothing is compared with PCA. Codes have the axes of the latest X
-        that has ten rows or more for each component.
+        Later ones go on, with the parameters of training that the first had: the linear paths
+        follow :class:`~sklearn.decomposition.IncrementalPCA`, and all weights are trained. After a
+        `fit` training goes on from that. No rows are held out, so that nothing is compared with
+        PCA. Codes have the axes of the latest X that has ten rows or more for each component.
 
         Parameters
         ----------
@@ -900,16 +899,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         first = options
         if is_frame(X):
             first = {"skip_check_array": True}
-        elif (
-            self._names_categories()
-            if categories is None
-            else any(some is not None for some in categories)
-        ):  # which may be no numbers
-            first = {**options, "dtype": None, "ensure_all_finite": False}
+        elif self._names_categories() if categories is None else _any_known(categories):
+            first = {**options, "dtype": None, "ensure_all_finite": False}  # they may be no numbers
         validated = validate_data(self, X, reset=reset, **first)
         if categories is None:
             categories = categories_of(validated, self.categorical_features)
-        if all(some is None for some in categories) and is_plain(validated):
+        if not _any_known(categories) and is_plain(validated):
             if is_frame(X):
                 validated = check_array(X, estimator=self, input_name="X", **options)
             return validated, categories
@@ -925,7 +920,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     @property
     def _known_categories(self):
         """Return what codes stand for, or None if all columns are numbers."""
-        return self.categories_ if any(some is not None for some in self.categories_) else None
+        return self.categories_ if _any_known(self.categories_) else None
 
     def _names(self):
         if hasattr(self, "feature_names_in_"):
@@ -1091,7 +1086,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             n_components = origin.n_components_
         data = self._training_data(X, device)
         columns = self._columns(X, data, origin)
-        self._judge = self._weighed(SquaredError(), data)
+        self._judge = self._weighed(SquaredError(), data).cpu()  # where it can be loaded
         pca = self._pca(X, columns, n_components, random_state)
         self.n_components_ = len(pca.components_) if n_components < 1 else n_components
         self._fitted_structure = self._structure() if origin is None else origin._fitted_structure
@@ -1100,29 +1095,18 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _partial_fit(self, X, origin):
         self._check_combinations()
         self._check_data(X, origin)
-        left = _left_if_interrupted(self.net_) if origin is self else contextlib.nullcontext()
+        is_first, axes = origin is not self, None
+        left = contextlib.nullcontext() if is_first else _left_if_interrupted(self.net_)
         with self._fitting(X) as (device, random_state, seed), left:
-            axes = None
-            if origin is self:
-                data = self._training_data(X, self.device_)
-                if len(data) < _ROWS_PER_AXIS * self.n_components_:
-                    axes = axes_of(self.net_.module_)
-                net = self._net_going_on(data)
-                if self._stream_pca is not None:
-                    self._follow_pca(net, data)
+            if is_first:
+                net, data = self._begun(X, origin, device, random_state)
             else:
-                columns, pca = self._prepared(X, origin, device, random_state)
-                data = columns.data
-                self.loss_curve_, self.init_scores_ = [], []
-                # drawn as `fit` does, so that one pass over the same rows is the same
-                with seeded(torch.randint(2**31, ()).item(), data.device):
-                    module = self._start(columns, pca, origin, X.dtype)
-                net = self._net_of_stream(module, data)
-                is_pca = origin is None and self.init == "pca" and not self._is_variational()
-                self._stream_pca = StreamPCA(pca.components_) if is_pca else None
-                if is_pca:
-                    self._stream_pca.add(InputRows(data, net.module.input))
+                if X.shape[0] < _ROWS_PER_AXIS * self.n_components_:
+                    axes = axes_of(self.net_.module_)
+                net, data = self._gone_on(X)
             self._run(net, data)
+            if is_first and self._stream_pca is not None:
+                self._stream_pca.add(InputRows(data, net.module_.input))
             earlier = self.loss_curve_
             self._read_training(net, None)
             self.loss_curve_ = earlier + self.loss_curve_
@@ -1133,6 +1117,25 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             else:
                 net.module_ = turned(net.module_.eval(), *axes).to(data.device).eval()
             self._is_stream = True
+
+    def _begun(self, X, origin, device, random_state):
+        """Return the net of a new stream, and the first rows."""
+        columns, pca = self._prepared(X, origin, device, random_state)
+        self.loss_curve_, self.init_scores_ = [], []
+        # drawn as `fit` does, so that one pass over the same rows is the same
+        with seeded(torch.randint(2**31, ()).item(), device):
+            module = self._start(columns, pca, origin, X.dtype)
+        is_pca = origin is None and self.init == "pca" and not self._is_variational()
+        self._stream_pca = StreamPCA(pca.components_) if is_pca else None
+        return self._net_of_stream(module, columns.data), columns.data
+
+    def _gone_on(self, X):
+        """Return the net of the rows before, and more rows."""
+        data = self._training_data(X, self.device_)
+        net = self._net_going_on(data)
+        if self._stream_pca is not None:
+            self._follow_pca(net, data)
+        return net, data
 
     def _follow_pca(self, net, data):
         """Move the linear paths by as much as more rows move the principal components."""
@@ -1727,6 +1730,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.code_scale_ = 1.0 if variational or self._layout.categorical else self.scale_
         at_pca = at_start and self.init == "pca" and origin is None
         n_rows = chunk_rows(self._layout.n_inputs)
+        judge = copy.deepcopy(self._judge).to(data.device)
         with torch.no_grad():
             moments = _code_moments(module, components, data.split(n_rows))
             if at_pca:
@@ -1741,13 +1745,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             net.module_ = turned(module, axes, mean).to(data.device).eval()
             squares = moments.squares_along(axes, mean)
             is_linear = self._is_whole and not self._layout.categorical and not variational
-            total = self._judge.baselines.sum() * len(data)
+            total = judge.baselines.sum() * len(data)
             if at_pca and is_linear and total:
                 ratios = squares.numpy() * len(data) / total
             else:
-                baseline, *errors = _errors_by_components(
-                    net.module_, self._judge, data.split(n_rows)
-                )
+                baseline, *errors = _errors_by_components(net.module_, judge, data.split(n_rows))
                 ratios = np.diff([_r2(error, baseline) for error in errors], prepend=0.0)
             self.code_sparsity_ = _sparsity(net.module_.encode, data.split(n_rows), squares)
             some = torch.from_numpy(density_rows(len(data), seed)).to(data.device)
@@ -1760,6 +1762,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         self.explained_variance_ = variances * self.code_scale_**2
         self.explained_variance_ratio_ = ratios
         self.density_ = code_density(codes, seed)
+
+
+def _any_known(categories):
+    """Return whether some columns hold categories."""
+    return any(some is not None for some in categories)
 
 
 def _warn_of_nothing(n_rows, columns):
