@@ -197,9 +197,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     encoder, decoder : nn.Module or callable, default=None
         A network of your own in the place of the multilayer perceptron: a class or any callable
         ``(n_in, n_out) -> nn.Module``, or an instance, which is copied. The encoder maps
-        ``(batch, n_features)`` to ``(batch, n_components)``, the decoder back. With the linear
-        skip it is the branch, times a learned factor that starts at 0. For images and sounds
-        there are :class:`skae.modules.ConvEncoder` and :class:`skae.modules.ConvDecoder`.
+        ``(batch, n_features)`` to ``(batch, n_components)``, the decoder back (where columns are
+        categories, there are more inputs than features, see Notes). With the linear skip it is the
+        branch, times a learned factor that starts at 0. For images and sounds there are
+        :class:`skae.modules.ConvEncoder` and :class:`skae.modules.ConvDecoder`.
 
     categorical_features : 'from_dtype', array-like or None, default='from_dtype'
         Which columns hold categories. ``'from_dtype'`` is those of a pandas or polars DataFrame
@@ -312,9 +313,11 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     net_ : skorch.NeuralNet
         The trained net; its ``history`` has the losses and times of all epochs.
     encoder_ : nn.Module
-        The trained encoder, from ``(x - mean_) / scale_`` to ``code / code_scale_``.
+        The trained encoder, from ``(x - mean_) / scale_`` to ``code / code_scale_``. Gaps and
+        categories are not for it: it sees what ``net_.module_.input`` makes of them.
     decoder_ : nn.Module
-        The trained decoder, from ``code / code_scale_`` to ``(x̂ - mean_) / scale_``.
+        The trained decoder, from ``code / code_scale_`` to ``(x̂ - mean_) / scale_``; beside
+        categories to numbers in such units, and then the logarithms of the probabilities.
     device_ : torch.device
         Where the model is. A model that is loaded on a machine without that device is on the CPU.
     n_components_ : int

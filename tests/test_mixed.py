@@ -505,3 +505,21 @@ def test_vectors_do_not_depend_on_how_rows_come():
         found += category_vectors(layout, shares, lambda n=n_rows: rows.split(n))
     # sums in another order, and directions of small singular values are sensitive
     torch.testing.assert_close(*found, atol=1e-2, rtol=0)
+
+
+def test_first_vectors_are_by_means_that_are_shrunk_by_ten_rows():
+    rng = np.random.RandomState(0)
+    n_rows = rng.permutation(np.r_[np.arange(1, 56), 40, 50, 60, 70, 80])
+    codes = np.repeat(np.arange(60), n_rows)
+    x = rng.normal(size=len(codes)) + rng.normal(size=60)[codes]
+    rows = torch.tensor(np.column_stack([x, codes + 1]), dtype=torch.float32)
+    shares = torch.tensor(n_rows / n_rows.sum(), dtype=torch.float32)
+    (vectors,) = category_vectors(Layout([0, 60]), [shares], lambda: [rows[:300], rows[300:]])
+    # of one column of numbers there is one direction, here centred and of variance 1
+    means = np.bincount(codes, weights=x) / (n_rows + 10)
+    weights = n_rows / n_rows.sum()
+    expected = means - weights @ means
+    expected /= np.sqrt(weights @ expected**2)
+    found = vectors[:, 0].numpy()
+    # float32
+    np.testing.assert_allclose(found * np.sign(found @ expected), expected, atol=1e-4)
