@@ -71,7 +71,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/demo: .venv/bin/python pyproject.toml constraints.txt
-	$(INSTALL) --editable ".[examples]"
+	$(INSTALL) --editable ".[plot]"
 	touch $@
 
 .venv/test: .venv/bin/python pyproject.toml constraints.txt
