@@ -37,11 +37,10 @@ from skae._callbacks import (
     DivergenceGuard,
     EarlyStopping,
     Floor,
-    ProgressBar,
     cross_fitted,
     left_as_they_are,
 )
-from skae._compat import Interval, StrOptions, fit_context
+from skae._compat import CallbackSupportMixin, Interval, StrOptions, fit_context
 from skae._density import code_density, density_rows, draw
 from skae._frames import (
     categories_of,
@@ -88,6 +87,7 @@ from skae._mixed import (
     in_rows,
 )
 from skae._net import ReconstructionNet
+from skae._progress import ProgressBar, TrainingTask, fit_task
 from skae._threads import one_thread, restored_threads
 from skae._torch import inference_dtype, may_have_gaps, resolve_device, seeded
 from skae.losses import AbsoluteError, BinaryCrossEntropy, EntrywiseLoss, Huber, Loss, SquaredError
@@ -153,7 +153,9 @@ def _left_if_interrupted(net):
         raise
 
 
-class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class AutoencoderTransformer(
+    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Nonlinear dimensionality reduction with an autoencoder that starts at PCA.
 
     An encoder f maps a row x to a short code z = f(x), a decoder g maps it back, x̂ = g(z), and
@@ -306,7 +308,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         seed at each fit. The global generators of numpy and torch are left as they are.
 
     verbose : int, default=0
-        With 1 a progress bar is shown.
+        With 1 a progress bar is shown; where messages go to a file, a line in ten seconds. For
+        progress inside a search there are scikit-learn's own callbacks (1.9 and later), see
+        ``set_callbacks``.
 
     Attributes
     ----------
@@ -607,7 +611,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             If columns or rows have no entries.
         """
         origin = self._origin()
-        with _all_or_nothing(self):
+        with fit_task(self, X, y), _all_or_nothing(self):
             self._check_start(X, origin)
             rows = self._learned_rows(X, origin)
             self._fit(rows, origin)
@@ -1252,8 +1256,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
                 return copy.deepcopy(module)
             return start(self._pca(X[rows], columns.subset(rows), self.n_components_, seed))
 
+        nets = [net_of(fold(train)) for train, _ in splits]
+        nets[0].callbacks_ += [("task", task) for task in self._tasks("folds")]  # one for all
         return cross_fitted(
-            [net_of(fold(train)) for train, _ in splits],
+            nets,
             splits,
             columns.data,
             self.max_iter,
@@ -1265,8 +1271,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
     def _fitted_net(self, module, data, max_iter, callbacks=(), split=None):
         progress = [ProgressBar()] if self.verbose else []
-        callbacks = [DivergenceGuard(), *callbacks, *progress]
+        callbacks = [DivergenceGuard(), *callbacks, *progress, *self._tasks("training")]
         return self._run(self._make_net(module, data, max_iter, callbacks, split), data)
+
+    def _tasks(self, name):
+        """Return what tells scikit-learn's callbacks of a training, if there are any."""
+        return [TrainingTask(self, name)] if getattr(self, "_skl_callbacks", []) else []
 
     def _run(self, net, data):
         """Train a net, new or not, and return it."""

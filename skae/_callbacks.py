@@ -10,9 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from skorch.dataset import Dataset
 from torch.utils.data import Subset
-from tqdm.auto import tqdm
 
 from skae._net import share_avoided
+from skae._progress import progress_bar
 
 
 def significant(gains, n_train=None):
@@ -169,7 +169,8 @@ def cross_fitted(nets, splits, data, max_iter, floor=None, verbose=False, **judg
     Parameters
     ----------
     nets : list of ReconstructionNet
-        One for each split, initialized; they are trained side by side.
+        One for each split, initialized; they are trained side by side, until the first one stops
+        or no epoch gains any more.
     splits : list of (ndarray, ndarray)
         The rows to train on and to judge by, of which each row is in one.
     data : Tensor of shape (n_rows, n_features)
@@ -199,8 +200,10 @@ def cross_fitted(nets, splits, data, max_iter, floor=None, verbose=False, **judg
     trainings = [
         net.epochs(Subset(whole, train)) for net, (train, _) in zip(nets, splits, strict=True)
     ]
+    for net in nets:
+        net.notify("on_train_begin")
     with progress_bar(max_iter, desc=f"{len(nets)} folds", disable=not verbose) as bar:
-        while len(course.scores) <= max_iter and not course.has_ended:
+        while not (len(course.scores) > max_iter or course.has_ended or nets[0].stop_training_):
             for training in trainings:
                 next(training)
             train_loss = sum(net.history[-1, "train_loss"] for net in nets) / len(nets)
@@ -211,6 +214,8 @@ def cross_fitted(nets, splits, data, max_iter, floor=None, verbose=False, **judg
             if not math.isfinite(train_loss) or losses.isnan().any():
                 _warn_of_divergence(len(course.scores) - 1, "the best epoch before", nets[0].lr)
                 break
+    for net in nets:
+        net.notify("on_train_end")
     return course
 
 
@@ -335,25 +340,3 @@ class DivergenceGuard(Callback):
             net.load_state(self.good_weights_)
             _warn_of_divergence(len(self.losses_), "the last good weights", net.lr)
         del self.good_weights_
-
-
-def progress_bar(n_epochs, desc=None, disable=False):
-    """Return a bar over epochs, which shows nothing where there are none."""
-    return tqdm(desc=desc, total=n_epochs, unit="epoch", disable=disable or not n_epochs)
-
-
-class ProgressBar(Callback):
-    """One bar over all epochs, with the latest losses behind it."""
-
-    def on_train_begin(self, net, **kwargs):
-        self.bar_ = progress_bar(net.max_epochs)
-
-    def on_epoch_end(self, net, **kwargs):
-        latest = net.history[-1]
-        losses = {name: latest[name] for name in ("train_loss", "valid_loss") if name in latest}
-        self.bar_.set_postfix(losses, refresh=False)
-        self.bar_.update()
-
-    def on_train_end(self, net, **kwargs):
-        self.bar_.close()
-        del self.bar_

@@ -5,4 +5,12 @@
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-__all__ = ["Interval", "StrOptions", "fit_context"]
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # scikit-learn < 1.9
+
+    class CallbackSupportMixin:
+        pass
+
+
+__all__ = ["CallbackSupportMixin", "Interval", "StrOptions", "fit_context"]

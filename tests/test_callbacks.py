@@ -1,7 +1,6 @@
 """What happens at the ends of epochs."""
 
 import copy
-import re
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from torch.utils.data import Dataset
 from skae._callbacks import (
     DivergenceGuard,
     EarlyStopping,
-    ProgressBar,
     cross_fitted,
     left_as_they_are,
     significant,
@@ -726,49 +724,3 @@ def test_of_a_guard_and_early_stopping_the_best_epoch_remains(X):
     assert 0 < early_stopping.course_.best_iter < len(net.history) == 40
     expected = fitted(X, **{**parameters, "max_epochs": early_stopping.course_.best_iter})
     assert_same_weights(net.module_, expected.module_.state_dict())
-
-
-# --------------------------------------------------------------------------------- progress bar
-
-
-def last_state(err):
-    """Return what a bar shows at last."""
-    return err.rstrip("\n").rsplit("\r", 1)[-1]
-
-
-def test_the_bar_is_one_line_on_standard_error_with_the_epochs_and_latest_losses(X, capsys):
-    net = fitted(X, callbacks=[ProgressBar()])
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert err.endswith("\n")
-    shown = last_state(err)
-    assert " 6/6 " in shown
-    assert "epoch" in shown
-    for name in ("train_loss", "valid_loss"):
-        assert f"{name}={net.history[-1, name]:.3g}" in shown
-
-
-def test_the_bar_shows_no_held_out_loss_where_there_is_none(X, capsys):
-    fitted(X, callbacks=[ProgressBar()], train_split=None)
-    shown = last_state(capsys.readouterr().err)
-    assert "train_loss=" in shown
-    assert "valid_loss" not in shown
-
-
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_the_bar_of_training_that_ends_early_stays_where_it_was(X, capsys, interrupted):
-    def end(net):
-        if interrupted:
-            raise KeyboardInterrupt
-        net.stop_training_ = True
-
-    bar = ProgressBar()
-    try:
-        fitted(X, callbacks=[bar, AtEpoch(2, "on_epoch_end", end)], max_epochs=9)
-    except KeyboardInterrupt:
-        assert interrupted
-    err = capsys.readouterr().err
-    assert re.search(r" 2/9 ", last_state(err))
-    assert err.count("\n") == 1
-    assert not hasattr(bar, "bar_")

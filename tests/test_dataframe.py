@@ -9,11 +9,7 @@ import tracemalloc
 
 import joblib
 import numpy as np
-import palmerpenguins
 import pandas as pd
-import polars as pl
-import prince
-import pyarrow as pa
 import pytest
 import scipy.sparse
 import torch
@@ -27,6 +23,11 @@ from torch import nn
 
 from skae import AutoencoderTransformer
 from skae._frames import categories_of, encoded
+
+palmerpenguins = pytest.importorskip("palmerpenguins")
+pl = pytest.importorskip("polars")
+prince = pytest.importorskip("prince")
+pa = pytest.importorskip("pyarrow")
 
 CATEGORICAL = ["colour", "flag", "size"]
 

@@ -6,11 +6,12 @@ import weakref
 
 import numpy as np
 import pandas as pd
-import polars as pl
-import pyarrow as pa
 import pytest
 
 from skae._frames import like, no_rows_of
+
+pl = pytest.importorskip("polars")
+pa = pytest.importorskip("pyarrow")
 
 VALUES = np.array([[-3.0], [0.4], [0.6], [2.5], [3.5], [300.0]])
 ROUNDED = [-3, 0, 1, 2, 4, 300]  # halves to even, as numpy rounds

@@ -33,6 +33,7 @@ LAYERS = {
     "_frames": 2,
     "_initialization": 2,
     "_net": 2,
+    "_progress": 2,
     # scikit-learn's face
     "_autoencoder": 3,
     # the public door

@@ -7,7 +7,6 @@ import warnings
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
 import scipy.sparse
 import torch
@@ -143,13 +142,19 @@ def test_all_patterns_of_nan_are_alike(holey, dtype, bits, patterns, sparse):
         assert_same_bits(first, other)
 
 
+def need_pyarrow_for(dtype):
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+
+
 @pytest.mark.parametrize("parameters", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 @pytest.mark.parametrize("table", ["Float64", "float64[pyarrow]", "polars"])
 def test_where_nothing_is_missing_a_nullable_table_is_the_array(curve, parameters, table):
     names = [f"x{j}" for j in range(5)]
     if table == "polars":
-        X = pl.DataFrame(curve, schema=names)
+        X = pytest.importorskip("polars").DataFrame(curve, schema=names)
     else:
+        need_pyarrow_for(table)
         X = pd.DataFrame(curve, columns=names).astype(table)
     # the order in which a frame is read, on which the rounding of sums depends
     array = np.asfortranarray(curve)
@@ -166,12 +171,13 @@ def test_all_ways_to_say_missing_are_alike(holey, table):
     parameters = {}
     if table == "polars":
         values = [[None if np.isnan(v) else v for v in column] for column in holey.T]
-        X = pl.DataFrame(dict(zip(names, values, strict=True)))
+        X = pytest.importorskip("polars").DataFrame(dict(zip(names, values, strict=True)))
     elif table == "object":
         X = pd.DataFrame(holey, columns=names).astype(object)
         X = X.where(X.notna(), None)
         parameters["categorical_features"] = None
     else:
+        need_pyarrow_for(table)
         X = pd.DataFrame(holey, columns=names)
         X = X if table == "NaN" else X.astype(table)
     # as such frames are read; the rounding of sums depends on it
@@ -773,6 +779,7 @@ FRAMES = {
 
 @pytest.fixture
 def frame(holey):
+    pytest.importorskip("pyarrow")
     columns = {
         name: make(pd.Series(holey[:, i % 5])) for i, (name, make) in enumerate(FRAMES.items())
     }
@@ -802,6 +809,7 @@ def test_a_frame_is_filled_in_its_own_types_and_keeps_its_index(frame):
 
 
 def test_a_polars_frame_is_filled_in_its_own_types(frame):
+    pl = pytest.importorskip("polars")
     table = pl.from_pandas(frame.reset_index(drop=True))
     fitted = small(n_components=3).fit(table)
     imputed = fitted.impute(table)

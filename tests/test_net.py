@@ -714,7 +714,7 @@ def test_gradient_clipping_sees_the_penalty_too(X):
 
 def test_epoch_scoring_on_held_out_rows_is_the_score_of_the_averaged_weights(X):
     expected, callback = at(
-        "on_epoch_end", lambda net, **k: r2_score(X[:N_VALID], net.predict(X[:N_VALID]))
+        "on_epoch_end", lambda net, **k: r2_score(X[:N_VALID].numpy(), net.predict(X[:N_VALID]))
     )
     scoring = EpochScoring("r2", lower_is_better=False, name="valid_r2")
     net = fitted(X, callbacks=[scoring, callback])
@@ -731,7 +731,7 @@ def test_epoch_scoring_on_training_rows_scores_what_the_steps_predicted(X):
         epoch = steps[i * len(BATCH_SIZES) : (i + 1) * len(BATCH_SIZES)]
         truth = torch.cat([step["batch"][1] for step in epoch])
         predicted = torch.cat([step["y_pred"].detach() for step in epoch])
-        assert recorded == r2_score(truth, predicted)
+        assert recorded == r2_score(truth.numpy(), predicted.numpy())
 
 
 def test_checkpoint_loads_the_best_epoch(X, tmp_path):

@@ -5,6 +5,7 @@ import pickle
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import optimize, special
@@ -592,8 +593,7 @@ def test_samples_are_like_the_training_data(curve, parameters):
 
 
 def test_samples_have_the_type_of_the_training_data(curve):
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame(curve.astype(np.float32), columns=list("abcde"))
+    frame = pd.DataFrame(curve.astype(np.float32), columns=list("abcde"))
     frame["e"] = (10 * frame["e"]).round().astype("Int64")
     new = small().fit(frame).sample(4, random_state=0)
     assert list(new.columns) == list("abcde")
@@ -827,8 +827,7 @@ def test_a_start_knows_what_it_was_fitted_with_not_what_was_set_since(curve):
 
 
 def test_a_start_wants_its_columns_in_their_order(curve):
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame(curve, columns=list("abcde"))
+    frame = pd.DataFrame(curve, columns=list("abcde"))
     start = small(max_iter=3).fit(frame)
     with pytest.raises(ValueError, match="feature names should match"):
         small(init=start).fit(frame[list("bacde")])
@@ -938,11 +937,8 @@ def test_kl_of_the_smallest_weight_is_finite(curve):
 
 
 def test_samples_of_numbers_that_were_categories_are_numbers():
-    pandas = pytest.importorskip("pandas")
     rng = np.random.RandomState(0)
-    frame = pandas.DataFrame(
-        {"a": pandas.Categorical(rng.randint(0, 3, 60)), "b": rng.normal(size=60)}
-    )
+    frame = pd.DataFrame({"a": pd.Categorical(rng.randint(0, 3, 60)), "b": rng.normal(size=60)})
     new = small(max_iter=2).fit(frame).sample(5, random_state=0)
     assert list(new.columns) == ["a", "b"]
     assert np.isfinite(new.to_numpy(dtype=float)).all()
