@@ -2,12 +2,12 @@
 # constraints.txt. PYTHON names the interpreter to make it from, 3.11 or later.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet \
-	--disable-pip-version-check
+PIP := -m pip install --quiet --disable-pip-version-check
+INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python $(PIP)
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo examples test lint format quality recipe crossfit penalties loop cores memory impute sparse hostile stream textbook clean
+.PHONY: demo examples test test-min test-latest test-bare lint format quality recipe crossfit penalties loop cores memory impute sparse hostile stream textbook clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
@@ -16,8 +16,24 @@ examples: .venv/demo ## the gallery; pictures and sounds go to output/
 	set -e; for example in examples/plot_*.py; do \
 		echo "== $$example"; $(ONE_THREAD) $(BIN)/python -W error $$example; done
 
-test: .venv/test ## the whole suite
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q
+test: .venv/test ## the whole suite, which must reach 95 % of the branches
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q --cov --cov-report=json:.coverage.json
+	$(BIN)/python -m coverage report --show-missing --skip-covered
+	$(BIN)/python -c "import json; share = json.load(open('.coverage.json'))['totals']; \
+		print('branches:', share['percent_branches_covered']); \
+		assert share['percent_branches_covered'] >= 95, 'less than 95 % of the branches are tested'"
+
+test-min: .venv-min/test ## the suite on the oldest supported versions
+	$(ONE_THREAD) .venv-min/bin/python -m pytest -n 2 -q -rs
+
+test-latest: .venv-latest/bin/python ## the suite on the newest versions, but for torch
+	grep '^torch==' constraints.txt > .venv-latest/constraints.txt
+	PIP_CONSTRAINT=$(CURDIR)/.venv-latest/constraints.txt .venv-latest/bin/python $(PIP) \
+		--upgrade --upgrade-strategy=eager --editable ".[test]"
+	$(ONE_THREAD) .venv-latest/bin/python -m pytest -n 2 -q -rs
+
+test-bare: .venv-bare/test ## the suite without optional packages
+	$(ONE_THREAD) .venv-bare/bin/python -m pytest -n 2 -q -rs
 
 lint: .venv/test ## what must be clean before a commit
 	$(BIN)/ruff check .
@@ -64,11 +80,11 @@ textbook: .venv/textbook ## held-out error against the same network in Keras
 	$(ONE_THREAD) $(BIN)/python benchmarks/textbook.py
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache output
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .coverage* output
 
-.venv/bin/python:
+.venv/bin/python .venv-min/bin/python .venv-latest/bin/python .venv-bare/bin/python:
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or later is needed'"
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(@:/bin/python=)
 
 .venv/demo: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) --editable ".[plot]"
@@ -76,6 +92,17 @@ clean:
 
 .venv/test: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) --editable ".[test]"
+	touch $@
+
+# array-api-compat: later versions of scikit-learn have one of their own.
+.venv-min/test: .venv-min/bin/python pyproject.toml constraints-min.txt
+	PIP_CONSTRAINT=$(CURDIR)/constraints-min.txt .venv-min/bin/python $(PIP) \
+		--editable ".[test]" array-api-compat
+	touch $@
+
+.venv-bare/test: .venv-bare/bin/python pyproject.toml constraints.txt
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt .venv-bare/bin/python $(PIP) \
+		--editable . numpydoc pytest pytest-xdist
 	touch $@
 
 .venv/textbook: .venv/bin/python pyproject.toml constraints.txt benchmarks/requirements-textbook.txt
