@@ -337,9 +337,9 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         component's root mean square of zero.
     density_ : GaussianMixture
         Fitted to the training codes in units of ``code_scale_``; what `sample` draws from.
-    explained_variance_ : ndarray of shape (n_components_,)
+    explained_variance_ : ndarray of shape (n_components,)
         Variance of each component of the training codes, falling, in squared units of the codes.
-    explained_variance_ratio_ : ndarray of shape (n_components_,)
+    explained_variance_ratio_ : ndarray of shape (n_components,)
         By how much training R² grows when component i joins the first i - 1; the sum is the
         training R². Single values can be negative, as a nonlinear decoder may need components
         together.
@@ -366,7 +366,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         ``max_iter=best_iter_``.
     n_features_in_ : int
         Number of features seen during `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if all are strings.
 
     See Also
@@ -438,6 +438,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     >>> print(autoencoder.score(X) > pca.explained_variance_ratio_.sum() + 0.1)
     True
     """
+
+    # What scikit-learn's HTML representation links to.
+    _doc_link_module = "skae"
+    _doc_link_template = (
+        "https://skae.readthedocs.io/en/latest/generated/{estimator_module}.{estimator_name}.html"
+    )
 
     _parameter_constraints: dict = {
         "n_components": [
@@ -659,7 +665,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Returns
         -------
-        X_new : ndarray of shape (n_samples, n_components_)
+        X_new : ndarray of shape (n_samples, n_components)
             Codes, in the units of the data; float32 if X is, float64 otherwise.
         """
         X = self._validated(X)
@@ -671,7 +677,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_components_)
+        X : array-like of shape (n_samples, n_components)
             Codes.
         as_frame : bool, default=False
             Whether to return a DataFrame also where all columns are numbers.
@@ -770,8 +776,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         score : float
-            1 − Σ‖x − x̂‖² / Σ‖x − mean_‖² over the entries that are not missing: 1 is perfect, 0 is
-            the mean row. Of a linear model on its training rows it is PCA's cumulative explained
+            ``1 − Σ‖x − x̂‖² / Σ‖x − mean_‖²`` over the entries that are not missing: 1 is perfect, 0
+            is the mean row. Of a linear model on its training rows it is PCA's cumulative explained
             variance ratio. Where columns are categories there is no common unit, and it is the mean
             of `score_features`.
         """
@@ -794,7 +800,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         Returns
         -------
         scores : pandas.Series of shape (n_features,)
-            Of a feature of numbers 1 − Σ(x − x̂)² / Σ(x − mean_)². Of one of categories it is 1
+            Of a feature of numbers ``1 − Σ(x − x̂)² / Σ(x − mean_)²``. Of one of categories it is 1
             minus the cross-entropy of the decoded probabilities as a share of that of the training
             frequencies (D. McFadden's R², 1974). Missing entries are left out; NaN where all are.
         """
