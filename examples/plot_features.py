@@ -37,7 +37,7 @@ tables = {
 }
 reductions = {
     "PCA": lambda k: PCA(k, random_state=0),
-    "autoencoder": lambda k: AutoencoderTransformer(k, max_iter=50, random_state=0),
+    "autoencoder": lambda k: AutoencoderTransformer(k, max_iter=30, random_state=0),
 }
 sizes = (2, 4, 8, 16)
 folds = StratifiedKFold(5, shuffle=True, random_state=0)
