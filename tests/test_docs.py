@@ -36,8 +36,11 @@ def python_blocks(name):
 
 
 @pytest.fixture(scope="module")
-def executed():
-    """Return a function that runs the code of a page once, as a module that pickles can name."""
+def executed(tmp_path_factory):
+    """Return a function that runs the code of a page once, as a module that pickles can name.
+
+    Files that it writes are in a folder of their own.
+    """
     modules = {}
 
     def run(name):
@@ -50,10 +53,11 @@ def executed():
         module = types.ModuleType(f"written_in_{Path(name).stem}")
         modules[name] = sys.modules[module.__name__] = module
         module.printed = []
-        for block in python_blocks(name):
-            with contextlib.redirect_stdout(io.StringIO()) as out:
-                exec(block, vars(module))
-            module.printed.append(out.getvalue())
+        with contextlib.chdir(tmp_path_factory.mktemp(module.__name__)):
+            for block in python_blocks(name):
+                with contextlib.redirect_stdout(io.StringIO()) as out:
+                    exec(block, vars(module))
+                module.printed.append(out.getvalue())
         return module
 
     yield run
