@@ -7,6 +7,7 @@ import torch
 
 _ORDER = [
     "textbook",
+    "displays",
     "starts",
     "lambda_paths",
     "compression",
