@@ -194,13 +194,16 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     dropout : float, default=0.0
         Probability with which a hidden unit is left out of a training step.
 
-    encoder, decoder : nn.Module or callable, default=None
+    encoder : nn.Module or callable, default=None
         A network of your own in the place of the multilayer perceptron: a class or any callable
-        ``(n_in, n_out) -> nn.Module``, or an instance, which is copied. The encoder maps
-        ``(batch, n_features)`` to ``(batch, n_components)``, the decoder back (where columns are
-        categories, there are more inputs than features, see Notes). With the linear skip it is the
-        branch, times a learned factor that starts at 0. For images and sounds there are
-        :class:`skae.modules.ConvEncoder` and :class:`skae.modules.ConvDecoder`.
+        ``(n_in, n_out) -> nn.Module``, or an instance, which is copied. It maps
+        ``(batch, n_features)`` to ``(batch, n_components)`` (where columns are categories, there
+        are more inputs than features, see Notes). With the linear skip it is the branch, times a
+        learned factor that starts at 0. For images and sounds there is
+        :class:`skae.modules.ConvEncoder`.
+
+    decoder : nn.Module or callable, default=None
+        The same for the way back, as :class:`skae.modules.ConvDecoder`.
 
     categorical_features : 'from_dtype', array-like or None, default='from_dtype'
         Which columns hold categories. ``'from_dtype'`` is those of a pandas or polars DataFrame

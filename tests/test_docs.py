@@ -105,6 +105,12 @@ def test_the_html_representation_links_to_the_documentation(wrap, is_fitted, cur
     assert f'href="{autoencoder._get_doc_link()}"' in estimator_html_repr(estimator)
 
 
+def test_every_parameter_is_linked_where_scikit_learn_links_any():
+    html = estimator_html_repr(AutoencoderTransformer())
+    linked = set(re.findall(r'href="https://skae[^"#]*#:~:text=(\w+),', html))
+    assert linked in (set(), set(AutoencoderTransformer().get_params()))
+
+
 def test_the_link_is_that_of_our_class_alone_among_the_steps_of_a_pipeline():
     html = estimator_html_repr(make_pipeline(StandardScaler(), AutoencoderTransformer()))
     (ours,) = re.findall(r'href="(https://skae[^"#]*)"', html)
