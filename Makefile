@@ -7,14 +7,13 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python $(PIP)
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo examples test test-min test-latest test-bare lint format quality recipe crossfit penalties loop cores memory impute sparse hostile stream textbook clean
+.PHONY: demo docs test test-min test-latest test-bare lint format quality recipe crossfit penalties loop cores memory impute sparse hostile stream textbook clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
 
-examples: .venv/demo ## the gallery; pictures and sounds go to output/
-	set -e; for example in examples/plot_*.py; do \
-		echo "== $$example"; $(ONE_THREAD) $(BIN)/python -W error $$example; done
+docs: .venv/docs ## the documentation with the gallery, in docs/_build/html; warnings are errors
+	$(ONE_THREAD) $(BIN)/python -m sphinx -q -W --keep-going -n docs docs/_build/html
 
 test: .venv/test ## the whole suite, which must reach 95 % of the branches
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q --cov --cov-report=json:.coverage.json
@@ -80,7 +79,8 @@ textbook: .venv/textbook ## held-out error against the same network in Keras
 	$(ONE_THREAD) $(BIN)/python benchmarks/textbook.py
 
 clean:
-	rm -rf .venv .venv-* .pytest_cache .ruff_cache .coverage* output
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .coverage* output \
+		docs/_build docs/auto_examples docs/generated
 
 .venv/bin/python .venv-min/bin/python .venv-latest/bin/python .venv-bare/bin/python:
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or later is needed'"
@@ -88,6 +88,10 @@ clean:
 
 .venv/demo: .venv/bin/python pyproject.toml constraints.txt
 	$(INSTALL) --editable ".[plot]"
+	touch $@
+
+.venv/docs: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[docs]"
 	touch $@
 
 .venv/test: .venv/bin/python pyproject.toml constraints.txt

@@ -5,18 +5,7 @@ Compressing patches of a photograph
 A photograph is cut into patches of 8 by 8 pixels, as JPEG does, and each patch is reduced to a few
 numbers. To be stored these must be rounded. Coarser rounding costs fewer bits and more error. Here
 PCA and an autoencoder are compared by the error at a given number of bits per pixel.
-
-    python examples/plot_compression.py [FILE.png]
-
-prints and draws the peak signal-to-noise ratio against bits per pixel.
 """
-
-import sys
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -161,7 +150,4 @@ for ax, test in zip(axes, tests, strict=True):
             ax.plot(bits, decibels, line, color=f"C{colour}", markersize=4, label=label)
     ax.set(title=test, xlabel="bits per pixel", ylabel="PSNR in dB")
 axes[0].legend(fontsize="small")
-path = Path(sys.argv[1] if len(sys.argv) > 1 else "output/compression.png")
-path.parent.mkdir(parents=True, exist_ok=True)
-figure.savefig(path, dpi=110)
-print(f"\nThe curves are in {path}")
+plt.show()

@@ -7,19 +7,8 @@ no, one of many quarters, and one cell in eight left empty. The frame goes into 
 it is. It is mapped to two codes, its gaps are filled, and cells that do not fit into their rows are
 found.
 
-    python examples/plot_dataframe.py [FILE.png]
-
-prints how well gaps are filled, which columns are hardest to reconstruct, and how many of the
-errors that were put in are among the worst reconstructed cells, and draws the codes and those rows.
 The sales are made up, of three causes for each house, so that it is known what could be found.
 """
-
-import sys
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -249,7 +238,4 @@ right.set_xticks(range(frame.shape[1]), frame.columns, rotation=60, ha="right")
 right.set_yticks(range(len(worst)), worst, fontsize=8)
 right.set_title("the oddest of them (framed: put in)")
 figure.colorbar(image, ax=right, label="error, 1 is that of the mean or the shares")
-path = Path(sys.argv[1] if len(sys.argv) > 1 else "output/dataframe.png")
-path.parent.mkdir(parents=True, exist_ok=True)
-figure.savefig(path, dpi=110)
-print(f"\nThe picture is in {path}")
+plt.show()

@@ -6,18 +6,7 @@ An autoencoder that sees corrupted rows in training, and is asked for the clean 
 remove that corruption. Here two are trained on images of handwritten digits, one with noise and one
 with missing pixels. They are compared with PCA, with an autoencoder that saw clean images only, and
 with a median filter.
-
-    python examples/plot_denoising.py [FILE.png]
-
-prints the peak signal-to-noise ratio of restored held-out images, and draws some of them.
 """
-
-import sys
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -133,7 +122,4 @@ for half, (kind, corruption) in zip((axes[:5], axes[5:]), columns.items(), stric
             ax.imshow(image.reshape(8, 8), cmap=gray, vmin=0, vmax=16)
             ax.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
-path = Path(sys.argv[1] if len(sys.argv) > 1 else "output/denoising.png")
-path.parent.mkdir(parents=True, exist_ok=True)
-figure.savefig(path, dpi=110)
-print(f"\nThe images are in {path}")
+plt.show()

@@ -5,18 +5,7 @@ Paths of the penalties
 The weight ``alpha`` of a penalty trades how well rows are reconstructed for something that is
 wanted of the model or of its codes. A path shows both as ``alpha`` grows. Here are the paths of all
 five penalties on images of handwritten digits, reduced to 8 numbers.
-
-    python examples/plot_lambda_paths.py [FILE.png]
-
-prints and draws the share of held-out variance that survives, and what each penalty presses on.
 """
-
-import sys
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import torch
@@ -128,7 +117,4 @@ axes[-1, 1].set_yticks(range(0, 9, 2))
 axes[0, 0].legend(loc="lower left")
 for ax in axes[-1]:
     ax.set_xlabel("alpha")
-path = Path(sys.argv[1] if len(sys.argv) > 1 else "output/lambda_paths.png")
-path.parent.mkdir(parents=True, exist_ok=True)
-figure.savefig(path, dpi=110)
-print(f"\nThe paths are in {path}")
+plt.show()

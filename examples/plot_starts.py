@@ -5,20 +5,9 @@ Where training starts
 A network has to start somewhere. By default an autoencoder starts at PCA; its weights can also be
 drawn at random, in the ways that are in use for neural networks. All of them have a linear path
 around the networks here, so that only the start differs.
-
-    python examples/plot_starts.py [FILE.png]
-
-prints and draws the held-out R² by epochs from each start, the best of several starts, and what a
-start at an earlier fit is worth when the data have changed.
 """
 
-import sys
 import time
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -170,7 +159,4 @@ right.set(
     xlabel="number of new images", ylabel="R² of unseen new images, per cent", title="changed data"
 )
 right.legend(fontsize="small", loc="lower right")
-path = Path(sys.argv[1] if len(sys.argv) > 1 else "output/starts.png")
-path.parent.mkdir(parents=True, exist_ok=True)
-figure.savefig(path, dpi=110)
-print(f"\nThe picture is in {path}")
+plt.show()

@@ -6,18 +6,7 @@ Courses and textbooks mostly show one autoencoder: hidden layers of rectified li
 logistic output for data in [0, 1], squared error or cross-entropy, and Adam. Here it is put
 together from the parameters of the estimator, and is compared with PCA on images of handwritten
 digits.
-
-    python examples/plot_textbook.py [FILE.png]
-
-prints how far reconstructions of held-out images are from the images, and draws some of them.
 """
-
-import sys
-from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -116,7 +105,4 @@ for row, (name, images) in zip(axes, rows.items(), strict=True):
         ax.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=1)
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-path = Path(sys.argv[1] if len(sys.argv) > 1 else "output/textbook.png")
-path.parent.mkdir(parents=True, exist_ok=True)
-figure.savefig(path, dpi=110)
-print(f"\nThe images are in {path}")
+plt.show()

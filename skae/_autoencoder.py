@@ -196,13 +196,16 @@ class AutoencoderTransformer(
     dropout : float, default=0.0
         Probability with which a hidden unit is left out of a training step.
 
-    encoder, decoder : nn.Module or callable, default=None
+    encoder : nn.Module or callable, default=None
         A network of your own in the place of the multilayer perceptron: a class or any callable
-        ``(n_in, n_out) -> nn.Module``, or an instance, which is copied. The encoder maps
-        ``(batch, n_features)`` to ``(batch, n_components)``, the decoder back (where columns are
-        categories, there are more inputs than features, see Notes). With the linear skip it is the
-        branch, times a learned factor that starts at 0. For images and sounds there are
-        :class:`skae.modules.ConvEncoder` and :class:`skae.modules.ConvDecoder`.
+        ``(n_in, n_out) -> nn.Module``, or an instance, which is copied. It maps
+        ``(batch, n_features)`` to ``(batch, n_components)`` (where columns are categories, there
+        are more inputs than features, see Notes). With the linear skip it is the branch, times a
+        learned factor that starts at 0. For images and sounds there is
+        :class:`skae.modules.ConvEncoder`.
+
+    decoder : nn.Module or callable, default=None
+        The same for the way back, as :class:`skae.modules.ConvDecoder`.
 
     categorical_features : 'from_dtype', array-like or None, default='from_dtype'
         Which columns hold categories. ``'from_dtype'`` is those of a pandas or polars DataFrame
@@ -341,9 +344,9 @@ class AutoencoderTransformer(
         component's root mean square of zero.
     density_ : GaussianMixture
         Fitted to the training codes in units of ``code_scale_``; what `sample` draws from.
-    explained_variance_ : ndarray of shape (n_components_,)
+    explained_variance_ : ndarray of shape (n_components,)
         Variance of each component of the training codes, falling, in squared units of the codes.
-    explained_variance_ratio_ : ndarray of shape (n_components_,)
+    explained_variance_ratio_ : ndarray of shape (n_components,)
         By how much training R² grows when component i joins the first i - 1; the sum is the
         training R². Single values can be negative, as a nonlinear decoder may need components
         together.
@@ -370,7 +373,7 @@ class AutoencoderTransformer(
         ``max_iter=best_iter_``.
     n_features_in_ : int
         Number of features seen during `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Their names, if all are strings.
 
     See Also
@@ -442,6 +445,12 @@ class AutoencoderTransformer(
     >>> print(autoencoder.score(X) > pca.explained_variance_ratio_.sum() + 0.1)
     True
     """
+
+    # What scikit-learn's HTML representation links to.
+    _doc_link_module = "skae"
+    _doc_link_template = (
+        "https://skae.readthedocs.io/en/latest/generated/{estimator_module}.{estimator_name}.html"
+    )
 
     _parameter_constraints: dict = {
         "n_components": [
@@ -663,7 +672,7 @@ class AutoencoderTransformer(
 
         Returns
         -------
-        X_new : ndarray of shape (n_samples, n_components_)
+        X_new : ndarray of shape (n_samples, n_components)
             Codes, in the units of the data; float32 if X is, float64 otherwise.
         """
         X = self._validated(X)
@@ -675,7 +684,7 @@ class AutoencoderTransformer(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_components_)
+        X : array-like of shape (n_samples, n_components)
             Codes.
         as_frame : bool, default=False
             Whether to return a DataFrame also where all columns are numbers.
@@ -774,8 +783,8 @@ class AutoencoderTransformer(
         Returns
         -------
         score : float
-            1 − Σ‖x − x̂‖² / Σ‖x − mean_‖² over the entries that are not missing: 1 is perfect, 0 is
-            the mean row. Of a linear model on its training rows it is PCA's cumulative explained
+            ``1 − Σ‖x − x̂‖² / Σ‖x − mean_‖²`` over the entries that are not missing: 1 is perfect, 0
+            is the mean row. Of a linear model on its training rows it is PCA's cumulative explained
             variance ratio. Where columns are categories there is no common unit, and it is the mean
             of `score_features`.
         """
@@ -798,7 +807,7 @@ class AutoencoderTransformer(
         Returns
         -------
         scores : pandas.Series of shape (n_features,)
-            Of a feature of numbers 1 − Σ(x − x̂)² / Σ(x − mean_)². Of one of categories it is 1
+            Of a feature of numbers ``1 − Σ(x − x̂)² / Σ(x − mean_)²``. Of one of categories it is 1
             minus the cross-entropy of the decoded probabilities as a share of that of the training
             frequencies (D. McFadden's R², 1974). Missing entries are left out; NaN where all are.
         """

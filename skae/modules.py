@@ -355,7 +355,7 @@ class Filled(nn.Module):
     """Put in the place of missing entries what principal components reconstruct of the others.
 
     Reconstructions are shrunk as in regularised iterative PCA, see
-    :func:`skae._initialization.completed_components`, and go into the next one, some ten times. A
+    ``skae._initialization.completed_components``, and go into the next one, some ten times. A
     row without entries becomes the mean, zero.
 
     Parameters

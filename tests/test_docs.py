@@ -1,8 +1,11 @@
 """What the documentation shows runs, and does what it says."""
 
+import contextlib
+import io
 import pickle
 import re
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -10,23 +13,124 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_html_repr
+from sphinx.ext.autosummary.generate import find_autosummary_in_files
 
-DOCS = Path(__file__).parent.parent / "docs"
+from skae import AutoencoderTransformer
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
+PAGES = sorted(path.name for path in DOCS.glob("*.md") if BLOCK.search(path.read_text()))
+# What a page may need beside the package's requirements, and the word that says so.
+OPTIONAL = {"skae.plotting": "matplotlib"} | {
+    name: name
+    for name in ("matplotlib", "onnx", "onnxruntime", "polars", "pyarrow", "skl2onnx", "skops")
+}
 
 
 def python_blocks(name):
-    return re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
+    return [code for code, _ in BLOCK.findall((DOCS / name).read_text())]
 
 
 @pytest.fixture(scope="module")
-def objective():
-    """The code of the page as a module, which pickles of its classes and functions name."""
-    module = types.ModuleType("written_in_the_docs")
-    sys.modules[module.__name__] = module
-    for block in python_blocks("objective.md"):
-        exec(block, vars(module))
-    yield module
-    del sys.modules[module.__name__]
+def executed(tmp_path_factory):
+    """Return a function that runs the code of a page once, as a module that pickles can name.
+
+    Files that it writes are in a folder of their own.
+    """
+    modules = {}
+
+    def run(name):
+        if name in modules:
+            return modules[name]
+        code = "\n".join(python_blocks(name))
+        for word, package in OPTIONAL.items():
+            if re.search(rf"\b{word}\b", code):
+                pytest.importorskip(package, reason=f"docs/{name} needs {package}")
+        module = types.ModuleType(f"written_in_{Path(name).stem}")
+        modules[name] = sys.modules[module.__name__] = module
+        module.printed = []
+        with contextlib.chdir(tmp_path_factory.mktemp(module.__name__)):
+            for block in python_blocks(name):
+                with contextlib.redirect_stdout(io.StringIO()) as out:
+                    exec(block, vars(module))
+                module.printed.append(out.getvalue())
+        return module
+
+    yield run
+    for module in modules.values():
+        del sys.modules[module.__name__]
+
+
+# ------------------------------------------------------------------------------------- all pages
+
+ROUNDED = re.compile(r"-?\b\d+\.\d\d?\b")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_code_of_a_page_runs_and_prints_what_is_shown(name, executed):
+    shown = [text for _, text in BLOCK.findall((DOCS / name).read_text())]
+    for here, there in zip(executed(name).printed, shown, strict=True):
+        assert ROUNDED.sub("#", here).split() == ROUNDED.sub("#", there).split()
+        here, there = (np.array(ROUNDED.findall(text), dtype=float) for text in (here, there))
+        # training makes more of how other versions and machines round
+        np.testing.assert_allclose(here, there, atol=0.03, rtol=0.03)
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+def test_links_lead_somewhere_on_a_code_host_too(path):
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        assert link.startswith("https://") or (DOCS / link).exists(), link
+
+
+# ---------------------------------------------------------------------- links of representations
+
+
+def test_the_link_of_an_estimator_is_the_page_that_is_made_for_it():
+    entries = find_autosummary_in_files([str(DOCS / "api.md")])
+    (folder,) = {entry.path for entry in entries if entry.name == "skae.AutoencoderTransformer"}
+    page = f"{Path(folder).relative_to(DOCS).as_posix()}/skae.AutoencoderTransformer.html"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert AutoencoderTransformer()._get_doc_link() == project["urls"]["Documentation"] + page
+
+
+@pytest.mark.parametrize("wrap", [lambda estimator: estimator, make_pipeline], ids=["", "pipeline"])
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_the_html_representation_links_to_the_documentation(wrap, is_fitted, curve):
+    autoencoder = AutoencoderTransformer(max_iter=0)
+    estimator = wrap(autoencoder).fit(curve) if is_fitted else wrap(autoencoder)
+    assert f'href="{autoencoder._get_doc_link()}"' in estimator_html_repr(estimator)
+
+
+def test_every_parameter_is_linked_where_scikit_learn_links_any():
+    html = estimator_html_repr(AutoencoderTransformer())
+    linked = set(re.findall(r'href="https://skae[^"#]*#:~:text=(\w+),', html))
+    assert linked in (set(), set(AutoencoderTransformer().get_params()))
+
+
+def test_the_link_is_that_of_our_class_alone_among_the_steps_of_a_pipeline():
+    html = estimator_html_repr(make_pipeline(StandardScaler(), AutoencoderTransformer()))
+    (ours,) = re.findall(r'href="(https://skae[^"#]*)"', html)
+    assert ours.endswith("skae.AutoencoderTransformer.html")
+    assert re.search(r'href="https://scikit-learn\.org/[^"]*StandardScaler\.html"', html)
+
+
+def test_a_class_of_somebody_else_has_no_link_to_a_page_that_is_not_there():
+    class Mine(AutoencoderTransformer):
+        pass
+
+    assert "readthedocs" not in estimator_html_repr(Mine())
+
+
+# ------------------------------------------------------------------------------------- objective
+
+
+@pytest.fixture(scope="module")
+def objective(executed):
+    return executed("objective.md")
 
 
 def test_ones_own_penalty_loss_and_corruption_take_ten_lines_each():
@@ -87,11 +191,8 @@ def test_the_corruption_of_the_docs_loses_whole_rows_of_pixels(objective):
 
 
 @pytest.fixture(scope="module")
-def dataframes():
-    names = {}
-    for block in python_blocks("dataframes.md"):
-        exec(block, names)
-    return types.SimpleNamespace(**names)
+def dataframes(executed):
+    return executed("dataframes.md")
 
 
 def test_a_frame_with_gaps_has_complete_codes_with_its_index(dataframes):

@@ -3,9 +3,11 @@
 import importlib
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 from numpydoc.docscrape import ClassDoc, FunctionDoc
+from sphinx.ext.autosummary.generate import find_autosummary_in_files
 
 import skae
 
@@ -80,3 +82,12 @@ def test_every_fitted_attribute_is_documented(curve):
     attributes = {name for name in vars(fitted) if name.endswith("_") and name[0] != "_"}
     properties = {"encoder_", "decoder_", "device_"}
     assert attributes | properties | {"feature_names_in_"} == documented
+
+
+@pytest.mark.parametrize("module_name", PUBLIC_MODULES)
+def test_the_reference_has_every_public_class_and_function(module_name):
+    page = Path(__file__).parent.parent / "docs" / "api.md"
+    listed = {entry.name for entry in find_autosummary_in_files([str(page)])}
+    module = importlib.import_module(module_name)
+    public = {f"{module_name}.{n}" for n in module.__all__ if callable(getattr(module, n))}
+    assert public <= listed
