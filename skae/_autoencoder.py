@@ -88,6 +88,7 @@ from skae._mixed import (
     in_rows,
 )
 from skae._net import ReconstructionNet
+from skae._onnx import OnnxMixin
 from skae._threads import one_thread, restored_threads
 from skae._torch import inference_dtype, may_have_gaps, resolve_device, seeded
 from skae.losses import AbsoluteError, BinaryCrossEntropy, EntrywiseLoss, Huber, Loss, SquaredError
@@ -153,7 +154,9 @@ def _left_if_interrupted(net):
         raise
 
 
-class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class AutoencoderTransformer(
+    OnnxMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Nonlinear dimensionality reduction with an autoencoder that starts at PCA.
 
     An encoder f maps a row x to a short code z = f(x), a decoder g maps it back, x̂ = g(z), and
