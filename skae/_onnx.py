@@ -141,17 +141,12 @@ def add_mapped(graph, X, estimator, what="transform", dtype=np.float32):
     return _from_units(graph, outputs, estimator)
 
 
-def _mean_and_rest(estimator, dtype):
-    """Return the mean in a dtype, and what that leaves of it. Both are exact, or nearly so, where
-    columns are far from zero beside their deviation; the mean alone is not."""
-    mean = estimator.mean_.astype(dtype)
-    return mean, (estimator.mean_ - mean).astype(dtype)
-
-
 def _in_units(graph, X, estimator, dtype):
     from onnx import TensorProto
 
-    for some in _mean_and_rest(estimator, dtype):
+    mean = estimator.mean_.astype(dtype)
+    # Of columns far from zero, beside their deviation, what rounding takes from the mean is much.
+    for some in (mean, (estimator.mean_ - mean).astype(dtype)):
         if some.any():
             X = graph.add("Sub", X, some)
     units = graph.add("Div", X, dtype(estimator.scale_))
@@ -161,14 +156,13 @@ def _in_units(graph, X, estimator, dtype):
 
 def _from_units(graph, outputs, estimator):
     rows = graph.add("Mul", outputs, np.float32(estimator.scale_))
-    mean, rest = _mean_and_rest(estimator, np.float32)
-    return graph.add("Add", graph.add("Add", rows, rest), mean)
+    return graph.add("Add", rows, estimator.mean_.astype(np.float32))
 
 
 def _filled(graph, filled, X, units):
     """Add what :class:`skae.modules.Filled` does, for the rows that have gaps."""
-    is_known = graph.add("ReduceSum", X, np.array([1], np.int64), keepdims=0)
-    rows = graph.add("Transpose", graph.add("NonZero", graph.add("IsNaN", is_known)))
+    has_gaps = graph.add("IsNaN", graph.add("ReduceSum", X, np.array([1], np.int64), keepdims=0))
+    rows = graph.add("Transpose", graph.add("NonZero", has_gaps))  # (n_rows_with_gaps, 1)
     missing = graph.add("IsNaN", graph.add("GatherND", X, rows))
     known = graph.add("GatherND", units, rows)
     to_code = (filled.components * filled.kept.unsqueeze(1)).T
@@ -186,15 +180,21 @@ def add_network(graph, module, x):
     """Add a network in evaluation mode, and return the name of its output."""
     if _is_known(graph, module):
         return _WRITERS[type(module)](graph, module, x)
-    return graph.embed(_exported(module, graph.examples[module]), x)
+    return _by_torch(graph, [module], x)
+
+
+def _by_torch(graph, layers, x):
+    return graph.embed(_exported(layers, graph.examples[layers[0]]), x)
 
 
 def _is_known(graph, module):
     """Return whether a module does to rows what its type says, and that is written here."""
-    is_hooked = module._forward_hooks or module._forward_pre_hooks
-    is_exact = getattr(module, "approximate", "none") == "none"  # GELU
-    is_of_rows = graph.examples[module].ndim == 2
-    return type(module) in _WRITERS and is_exact and is_of_rows and not is_hooked
+    return (
+        type(module) in _WRITERS
+        and graph.examples[module].ndim == 2
+        and getattr(module, "approximate", "none") == "none"  # of GELU
+        and not (module._forward_hooks or module._forward_pre_hooks)
+    )
 
 
 def _inputs_of_parts(module, x):
@@ -212,27 +212,29 @@ def _inputs_of_parts(module, x):
     return found
 
 
-def _exported(module, example):
-    """Return the ONNX model that torch makes of a module, for any number of rows."""
+def _exported(layers, example):
+    """Return the ONNX model that torch makes of some layers, for any number of rows."""
+    # not a Dim with a name: where torch finds no other way, that becomes the example's number
+    any_number = {0: torch.export.Dim.DYNAMIC}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of what it uses itself
             program = torch.onnx.export(
-                module,
+                nn.Sequential(*layers),
                 (example,),
                 dynamo=True,
                 opset_version=18,
-                # not by its name, with which torch gives a fixed number where it finds no other way
-                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+                dynamic_shapes=(any_number,),
                 verbose=False,
             )
     except ImportError as error:
         raise missing_package(error) from error
     except Exception as error:  # torch has one for each stage
+        names = ", ".join(type(layer).__name__ for layer in layers)
         raise ValueError(
             "A network of your own must be one that torch.onnx.export(..., dynamo=True) takes with"
-            f" any number of rows, got a {type(module).__name__} at which it fails; the error"
-            " before this one says where."
+            f" any number of rows, got {names}, at which it fails; the error before this one says"
+            " where."
         ) from error
     return program.model_proto
 
@@ -240,18 +242,14 @@ def _exported(module, example):
 def _sequential(graph, layers, x):
     layers = list(layers)
     unknown = [i for i, layer in enumerate(layers) if not _is_known(graph, layer)]
-    if unknown:  # one export for all of them
-        first, end = unknown[0], unknown[-1] + 1
-        together = _Together(*layers[first:end])
-        graph.examples[together] = graph.examples[layers[first]]
-        layers[first:end] = [together]
-    for layer in layers:
+    first, end = (unknown[0], unknown[-1] + 1) if unknown else (0, 0)
+    for layer in layers[:first]:
+        x = add_network(graph, layer, x)
+    if unknown:  # one export, known ones between them included
+        x = _by_torch(graph, layers[first:end], x)
+    for layer in layers[end:]:
         x = add_network(graph, layer, x)
     return x
-
-
-class _Together(nn.Sequential):
-    """Layers that torch exports."""
 
 
 def _linear(graph, layer, x):
