@@ -87,6 +87,7 @@ from skae._mixed import (
     in_rows,
 )
 from skae._net import ReconstructionNet
+from skae._onnx import OnnxMixin
 from skae._progress import ProgressBar, TrainingTask, fit_task
 from skae._threads import one_thread, restored_threads
 from skae._torch import inference_dtype, may_have_gaps, resolve_device, seeded
@@ -154,7 +155,11 @@ def _left_if_interrupted(net):
 
 
 class AutoencoderTransformer(
-    CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+    CallbackSupportMixin,
+    OnnxMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
 ):
     """Nonlinear dimensionality reduction with an autoencoder that starts at PCA.
 

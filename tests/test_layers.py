@@ -33,15 +33,18 @@ LAYERS = {
     "_frames": 2,
     "_initialization": 2,
     "_net": 2,
+    "_onnx": 2,
     "_progress": 2,
     # scikit-learn's face
     "_autoencoder": 3,
+    # what uses fitted estimators
+    "onnx": 4,
     # the public door
     "__init__": 5,
 }
 NOT_TORCH = {"_compat", "_threads"}  # scikit-learn's private names; other packages' threads
 PURE_TORCH = [name for name, layer in LAYERS.items() if layer <= 1 and name not in NOT_TORCH]
-OPTIONAL = {"matplotlib", "polars"}
+OPTIONAL = {"matplotlib", "onnx", "onnxscript", "polars", "skl2onnx"}
 
 
 def module_names(package=PACKAGE):

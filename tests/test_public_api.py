@@ -16,6 +16,7 @@ PUBLIC_MODULES = [
     "skae.corruptions",
     "skae.losses",
     "skae.modules",
+    "skae.onnx",
     "skae.penalties",
 ]
 
