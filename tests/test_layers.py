@@ -35,6 +35,8 @@ LAYERS = {
     "_net": 2,
     # scikit-learn's face
     "_autoencoder": 3,
+    # what takes fitted estimators
+    "plotting": 4,
     # the public door
     "__init__": 5,
 }

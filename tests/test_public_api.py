@@ -15,6 +15,7 @@ PUBLIC_MODULES = [
     "skae.losses",
     "skae.modules",
     "skae.penalties",
+    "skae.plotting",
 ]
 
 
