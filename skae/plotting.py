@@ -165,7 +165,7 @@ def _checked_components(components, n_components, n_most):
         return list(range(min(n_components, n_most)))
     chosen = np.atleast_1d(components).tolist()
     different = len(set(chosen)) == len(chosen) > 0
-    if not different or not all(isinstance(i, int) and 0 <= i < n_components for i in chosen):
+    if not different or not all(type(i) is int and 0 <= i < n_components for i in chosen):
         raise ValueError(
             f"components must be different integers from 0 to n_components_ - 1={n_components - 1},"
             f" got {components!r}."
@@ -203,17 +203,18 @@ def _pca_of(autoencoder):
         components = torch.from_numpy(autoencoder._stream_pca.components)
     output = module.output if autoencoder._known_categories is not None else None
     nothing = Autoencoder(nn.Identity(), nn.Identity(), output, module.input)
-    return _like(autoencoder, turned(nothing, components.cpu(), torch.zeros(components.shape[1])))
+    components = components.cpu().float()
+    return _like(autoencoder, turned(nothing, components, torch.zeros_like(components[0])))
 
 
 def _scores_by_components(autoencoder, rows):
     """Return the scores of the first component alone, of the first two, …, of all."""
     module = autoencoder.net_.module_
     n_components = module.encoder[-1].out_features
-    axes, origin = torch.eye(n_components), torch.zeros(n_components)
+    axes = torch.eye(n_components, dtype=torch.float32)
     return np.array(
         [
-            _like(autoencoder, turned(module, axes[:n], origin))._score(rows)
+            _like(autoencoder, turned(module, axes[:n], torch.zeros_like(axes[0])))._score(rows)
             for n in range(1, n_components + 1)
         ]
     )
