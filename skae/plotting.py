@@ -297,16 +297,6 @@ def _beside(ax, handles, title):
     legend.set_in_layout(ax.axison)  # within empty ones it takes no room from others
 
 
-def _above(ax, handles):
-    ax.legend(
-        handles=handles,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1),
-        ncols=len(handles),
-        frameon=False,
-    )
-
-
 def _in_colors(image, low, high):
     """Return a coloured image as imshow takes it: from 0 to 1, and without missing entries."""
     image = np.clip((image - low) / ((high - low) or 1), 0, 1)
@@ -530,7 +520,7 @@ class LossCurveDisplay:
             self.best_lines_ = [ax.axvline(self.best_iter, **style) for ax in self.axes_]
         marks = [line for line in (self.start_line_, *self.best_lines_[:1]) if line is not None]
         if marks:
-            _above(self.axes_[0], handles=marks)
+            self.axes_[0].legend(handles=marks)
 
 
 def _start_name(autoencoder):
@@ -843,7 +833,8 @@ class _RowsDisplay:
         ]
         for one, name in zip(axes, names, strict=True):
             one.set_ylabel(name if self.categories is None else f"{name}\n(std. dev.)")
-        _above(axes[0], self.lines_[0])
+        over = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": len(styles)}
+        axes[0].legend(handles=self.lines_[0], frameon=False, **over)  # where it covers no data
         if is_named:
             slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
             axes[-1].set_xticks(range(n_features), self.feature_names, **slanted)
@@ -1141,7 +1132,7 @@ class ExplainedVarianceDisplay:
         if self.pca_scores is not None:
             style = {"marker": "o", "color": "C1", "linestyle": "--", "label": "PCA"}
             self.pca_line_ = self._line(ax, self.pca_scores, style, pca_kwargs)
-            _above(ax, [self.line_, self.pca_line_])
+            ax.legend()
         ax.set(xlabel="Number of components", ylabel="Explained variance ratio, cumulative")
         ax.set_ylim(min(0, ax.get_ylim()[0]), 1)
         ax.xaxis.set_major_locator(_integers(plt))
