@@ -29,6 +29,7 @@ from torch import nn
 
 from skae._autoencoder import AutoencoderTransformer
 from skae._axes import turned
+from skae._frames import is_pandas
 from skae.modules import Autoencoder, Filled
 
 __all__ = [
@@ -99,15 +100,18 @@ class _Fitted:
             raise ValueError(
                 f"image_shape must be None where columns are categories, got {image_shape}."
             )
-        n_seen = self.autoencoder.n_features_in_
-        source = self.estimator if self.goes_back else self.autoencoder
-        _check_image_shape(image_shape, getattr(source, "n_features_in_", n_seen))
+        steps = [step for _, step in self.before.steps] if self.goes_back else []
+        numbers = [getattr(step, "n_features_in_", None) for step in [*steps, self.autoencoder]]
+        # some steps pass on what they get without counting
+        _check_image_shape(image_shape, next(n for n in numbers if n is not None))
+
+    def passed_on(self, X):
+        """Return what the last step of a pipeline is given."""
+        return X if self.before is None else self.before.transform(X)
 
     def rows(self, X):
         """Return rows as floats, as the autoencoder sees them: with codes for categories."""
-        if self.before is not None:
-            X = self.before.transform(X)
-        return self.autoencoder._validated(X)
+        return self.autoencoder._validated(self.passed_on(X))
 
     def seen(self, X):
         """Return rows in the units in which they are drawn, and as the autoencoder sees them."""
@@ -121,9 +125,7 @@ class _Fitted:
         return given.toarray() if scipy.sparse.issparse(given) else given, self.rows(X)
 
     def codes(self, X):
-        if self.before is not None:
-            X = self.before.transform(X)
-        return np.asarray(self.autoencoder.transform(X))
+        return np.asarray(self.autoencoder.transform(self.passed_on(X)))
 
     def drawn(self, rows):
         """Return rows of the autoencoder in the units in which they are drawn.
@@ -183,6 +185,12 @@ def _checked_center(center, n_components):
             f" of shape {code.shape}; pass for example transform(X)[0]."
         )
     return code
+
+
+def _first(X, n):
+    if is_pandas(X):  # which slices by labels where these are floats
+        return X.iloc[:n]
+    return (X.tocsr() if scipy.sparse.issparse(X) else X)[:n]
 
 
 def _like(autoencoder, module):
@@ -974,8 +982,7 @@ class ReconstructionDisplay(_RowsDisplay):
         fitted = _Fitted(estimator, inverse_transform)
         fitted.check_drawable(image_shape)
         n_samples = _checked_count("n_samples", n_samples, _n_drawn(image_shape))
-        X = (X.tocsr() if scipy.sparse.issparse(X) else X)[:n_samples]
-        given, rows = fitted.seen(X)
+        given, rows = fitted.seen(_first(X, n_samples))
         autoencoder = fitted.autoencoder
         display = cls(
             X=given,

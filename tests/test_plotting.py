@@ -177,6 +177,15 @@ def test_what_is_given_to_draw_in_is_drawn_in(display, free, images):
             shown.plot(ax=[again[0, 0]])
 
 
+def test_images_are_drawn_in_given_axes_too(free, images):
+    figure, ax = plt.subplots(layout="constrained")
+    display = ReconstructionDisplay.from_estimator(free, images, image_shape=(8, 8), ax=ax)
+    assert display.figure_ is figure
+    assert type(figure.get_layout_engine()).__name__ == "ConstrainedLayoutEngine"
+    figure.canvas.draw()
+    assert len(figure.axes) == 1 + 3 * 8
+
+
 def test_axes_that_are_in_no_grid_are_divided_too(free):
     ax = plt.figure().add_axes((0.1, 0.2, 0.3, 0.4))
     display = LatentTraversalDisplay.from_estimator(free, ax=ax)
@@ -391,7 +400,7 @@ def test_classes_have_colours_and_a_legend(y, free, images):
 
 
 def test_classes_have_the_colours_of_the_style_and_the_order_of_their_dtype(free, images):
-    y = pd.Series(pd.Categorical(np.array(["b", "a"])[np.arange(200) % 2], ["b", "a"]), name="kind")
+    y = pd.Series(pd.Categorical(np.array(["a", "b"])[np.arange(200) % 2], ["b", "a"]), name="kind")
     with plt.style.context("dark_background"):
         display = LatentSpaceDisplay.from_estimator(free, images, y)
         cycle = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
@@ -423,6 +432,7 @@ def test_what_is_missing_in_the_target_is_grey(images):
     display.figure_.canvas.draw()  # only now values become colours
     is_grey = (display.scatters_[0, 0].get_facecolors() == grey).all(axis=1)
     np.testing.assert_array_equal(is_grey, np.isnan(y))
+    assert not np.ma.getmaskarray(display.scatters_[0, 0].get_offsets()).any()
 
 
 def test_one_component_is_a_histogram_stacked_by_class(free, images):
@@ -432,6 +442,8 @@ def test_one_component_is_a_histogram_stacked_by_class(free, images):
     display = LatentSpaceDisplay.from_estimator(free, images, y, components=1)
     counts = [[bar.get_height() for bar in bars] for bars in display.bars_]
     np.testing.assert_allclose(counts, expected)
+    bottoms = [[bar.get_y() for bar in bars] for bars in display.bars_]
+    np.testing.assert_allclose(bottoms, np.cumsum([np.zeros(30), *expected[:2]], axis=0))
     colors = [mpl.colors.to_rgba(bars[0].get_facecolor()) for bars in display.bars_]
     assert colors == list(handles(display.axes_[0, 0]).values())
     display = LatentSpaceDisplay.from_estimator(free, images, components=1)
@@ -655,6 +667,29 @@ def test_a_shape_is_that_of_the_rows_that_are_drawn(images):
         reduced, images, image_shape=(4, 4), inverse_transform=False
     )
     assert display.images_[1, 0].get_array().shape == (4, 4)
+    idle = make_pipeline("passthrough", *(step for _, step in reduced.steps))
+    display = ReconstructionDisplay.from_estimator(idle, images, image_shape=(8, 8))
+    assert display.images_[1, 0].get_array().shape == (8, 8)
+
+
+def test_the_first_rows_of_a_frame_are_so_whatever_its_index(images):
+    X = pd.DataFrame(images, index=np.arange(200, 0, -1) / 2)
+    display = ReconstructionDisplay.from_estimator(fitted(X, 2, max_iter=0), X, n_samples=2)
+    np.testing.assert_array_equal(display.X, images[:2])
+
+
+def test_polars_frames_and_series_are_drawn_too(images):
+    pl = pytest.importorskip("polars", reason="polars is not installed")
+    X = pl.DataFrame(images, schema=[f"x{j}" for j in range(64)])
+    estimator = fitted(X, 2, max_iter=0)
+    display = ReconstructionDisplay.from_estimator(estimator, X)
+    np.testing.assert_array_equal(display.X, images[:4])
+    y = pl.Series("class", (np.arange(200) % 2).astype(str))
+    display = LatentSpaceDisplay.from_estimator(estimator, X, y)
+    assert list(handles(display.axes_[0, 0])) == ["0", "1"]
+    assert display.y_name == "class"
+    scaled = make_pipeline(StandardScaler(), AutoencoderTransformer(2, max_iter=0)).fit(X)
+    np.testing.assert_array_equal(ReconstructionDisplay.from_estimator(scaled, X).X, images[:4])
 
 
 @pytest.mark.parametrize("n_samples", [0, -1, 2.0, "all"])
@@ -696,6 +731,9 @@ def test_categories_are_written_and_numbers_are_in_standard_deviations(mixed, fr
             np.testing.assert_allclose(values[[0, 2]], units, rtol=1e-4, atol=1e-4)
             assert np.isnan(values[[1, 3]]).all()
     assert frame[:12][["kind", "lift"]].isna().any(axis=None)
+    heights = {text.get_position()[1] for text in display.axes_[0, 0].texts}
+    assert len(heights) == 3
+    assert 0.1 < min(heights) < max(heights) < 0.9
     assert "std. dev." in display.axes_[0, 0].get_ylabel()
     with pytest.raises(ValueError, match="image_shape must be None where columns are categories"):
         ReconstructionDisplay.from_estimator(mixed, frame, image_shape=(2, 2))
