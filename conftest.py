@@ -1,7 +1,28 @@
-"""Examples in docstrings that need a package are left out where it is not installed."""
+"""Shared by the tests and the examples of docstrings."""
 
 import importlib.util
+import os
+import sys
 
-_NEEDED = {"skae/onnx.py": "onnx"}
+import pytest
 
-collect_ignore = [path for path, name in _NEEDED.items() if importlib.util.find_spec(name) is None]
+os.environ.setdefault("MPLBACKEND", "agg")
+
+# What the examples in the docstrings of a module need beside the package's own requirements.
+NEEDED_BY_EXAMPLES = {"skae.onnx": "onnx", "skae.plotting": "matplotlib"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            module = item.dtest.globs["__name__"]
+            package = NEEDED_BY_EXAMPLES.get(module)
+            if package is not None and importlib.util.find_spec(package) is None:
+                item.add_marker(pytest.mark.skip(reason=f"{package} is not installed"))
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

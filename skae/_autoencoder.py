@@ -793,7 +793,10 @@ class AutoencoderTransformer(
             variance ratio. Where columns are categories there is no common unit, and it is the mean
             of `score_features`.
         """
-        losses, baselines, n_observed = self._feature_losses(self._validated(X))
+        return self._score(self._validated(X))
+
+    def _score(self, X):
+        losses, baselines, n_observed = self._feature_losses(X)
         # what was constant in fit has no unit
         counts = (n_observed > 0) & (self._judge.baselines > 0)
         if not self._layout.categorical or not counts.any():

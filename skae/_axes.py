@@ -102,8 +102,9 @@ def turned(module, axes, mean):
     Parameters
     ----------
     module : Autoencoder
-    axes : Tensor of shape (n_components, n_components)
-        Orthogonal; ``(code - mean) @ axes.T`` is the new code.
+    axes : Tensor of shape (n_axes, n_components)
+        Orthonormal rows; ``(code - mean) @ axes.T`` is the new code. Fewer axes than components
+        keep the part of codes along them, and reconstruct from that.
     mean : Tensor of shape (n_components,)
 
     Returns
@@ -136,7 +137,7 @@ def axes_of(module):
 
 def _fixed_linear(weight, bias):
     # not nn.Linear itself, which draws initial weights from the global generator
-    layer = nn.utils.skip_init(nn.Linear, *weight.shape, dtype=torch.float32)
+    layer = nn.utils.skip_init(nn.Linear, *reversed(weight.shape), dtype=torch.float32)
     layer.requires_grad_(False)
     layer.weight.copy_(weight)
     layer.bias.copy_(bias)

@@ -101,6 +101,16 @@ def test_turning_by_nothing_changes_no_bit():
     assert torch.equal(same(x), module(x))
 
 
+def test_fewer_axes_keep_the_part_of_codes_along_them():
+    module = autoencoder()
+    x = torch.randn(7, 5)
+    part = turned(module, AXES[:2], MEAN)
+    axes, mean = AXES[:2].float(), MEAN.float()
+    code = (module.encoder(x) - mean) @ axes.T
+    torch.testing.assert_close(part.encoder(x), code, rtol=0, atol=2e-6)
+    torch.testing.assert_close(part(x), module.decoder(code @ axes + mean), rtol=0, atol=2e-6)
+
+
 def test_the_axes_are_fixed_and_the_networks_are_not():
     module = autoencoder()
     trainable = [id(p) for p in turned(module, AXES, MEAN).parameters() if p.requires_grad]

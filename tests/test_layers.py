@@ -37,8 +37,9 @@ LAYERS = {
     "_progress": 2,
     # scikit-learn's face
     "_autoencoder": 3,
-    # what uses fitted estimators
+    # what takes fitted estimators
     "onnx": 4,
+    "plotting": 4,
     # the public door
     "__init__": 5,
 }

@@ -18,6 +18,7 @@ PUBLIC_MODULES = [
     "skae.modules",
     "skae.onnx",
     "skae.penalties",
+    "skae.plotting",
 ]
 
 
