@@ -181,7 +181,10 @@ def test_all_ways_to_say_missing_are_alike(holey, table):
         X = pd.DataFrame(holey, columns=names)
         X = X if table == "NaN" else X.astype(table)
     # as such frames are read; the rounding of sums depends on it
-    array = holey if table == "object" else np.asfortranarray(holey)
+    if table == "NaN":
+        array = X.to_numpy()
+    else:
+        array = holey if table == "object" else np.asfortranarray(holey)
     assert_same_bits(
         answers(small(**parameters).fit(X), X), answers(small(**parameters).fit(array), array)
     )

@@ -147,7 +147,9 @@ def test_the_start_is_pca_without_a_dense_copy(counts, shape, n_components):
 )
 def test_no_more_than_a_chunk_is_ever_dense(monkeypatch, make, parameters):
     monkeypatch.setattr(_batches, "_CHUNK_VALUES", 2**14)
-    X = make(scipy.sparse.random_array((900, 300), density=1e-2, rng=0))
+    rng = np.random.RandomState(0)
+    places = rng.randint(900, size=2700), rng.randint(300, size=2700)
+    X = make(scipy.sparse.coo_array((rng.normal(size=2700), places), shape=(900, 300)))
     made = []
     for kind in FORMATS:
 
@@ -184,14 +186,14 @@ def test_stored_nan_is_missing_as_in_a_dense_table(counts, parameters):
 
 def test_chunks_of_a_stream_may_be_sparse(counts):
     sparse = scipy.sparse.csr_matrix(counts)
-    fitted, dense = small(), small()
+    # Adam takes whole steps along gradients that are nothing but rounding
+    fitted, dense = (small(optimizer="sgd", learning_rate_init=1e-2) for _ in range(2))
     for rows in (slice(0, 80), slice(80, 81), slice(81, 200)):
         fitted.partial_fit(sparse[rows])
         dense.partial_fit(counts[rows])
-    np.testing.assert_allclose(
-        fitted.transform(sparse), dense.transform(counts), rtol=1e-3, atol=1e-4
-    )
-    np.testing.assert_allclose(fitted.loss_curve_, dense.loss_curve_, rtol=1e-4)
+    # float32 weights
+    np.testing.assert_allclose(fitted.transform(sparse), dense.transform(counts), atol=1e-5)
+    np.testing.assert_allclose(fitted.loss_curve_, dense.loss_curve_, rtol=1e-5)
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0])
