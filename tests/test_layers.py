@@ -32,7 +32,10 @@ LAYERS = {
     "_density": 2,
     "_frames": 2,
     "_initialization": 2,
+    "_model_file": 2,
     "_net": 2,
+    "_persistence": 2,
+    "_templates": 2,
     # scikit-learn's face
     "_autoencoder": 3,
     # the public door
@@ -40,7 +43,7 @@ LAYERS = {
 }
 NOT_TORCH = {"_compat", "_threads"}  # scikit-learn's private names; other packages' threads
 PURE_TORCH = [name for name, layer in LAYERS.items() if layer <= 1 and name not in NOT_TORCH]
-OPTIONAL = {"matplotlib", "polars"}
+OPTIONAL = {"matplotlib", "polars", "pyarrow"}
 
 
 def module_names(package=PACKAGE):
