@@ -971,14 +971,20 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def __getstate__(self):
         # For skops, which shall have to trust no class but this one and those of one's own.
         own = self._own_parameters()
+        instances = [name for name, value in own.items() if isinstance(value, nn.Module)]
+        if instances:
+            raise TypeError(
+                f"{instances[0]} must be a class or function to be stored by skops, which has no"
+                " way to store tensors, got an instance; give what makes it, or use save_model."
+            )
         return {**own, "_content": self._content(own)}
 
     def __setstate__(self, state):
         others = dict(state)
         content = others.pop("_content", b"")
         own = {name: others.pop(name) for name in self._get_param_names() if name in others}
-        self._restored(content, f"The state of a {type(self).__name__}", own)
         super().__setstate__(others)
+        self._restored(content, f"The state of a {type(self).__name__}", own)
 
     def _own_parameters(self):
         """Return the parameters that hold what a file does not."""
@@ -991,7 +997,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         names = {n: _named(own) for n, own in left_out.items() if n in self._get_param_names()}
         parts = {}
         if "net_" in attributes:
-            parts = {i: own for i, own in _own_parts(self.net_).items() if own[0] in names}
+            parts = {i: own for i, own in _own_parts(self).items() if own[0] in names}
             attributes["net_"] = attributes.pop("net_")  # the last, as own networks need the others
         try:
             text, arrays = described(attributes, names, parts)
@@ -2063,10 +2069,10 @@ def _versions():
     return {name: sys.modules[name].__version__ for name in names}
 
 
-def _own_parts(net):
+def _own_parts(autoencoder):
     """Return where in a net there may be code of a user's own: its role, by the part's id."""
+    net, n_components, parts = autoencoder.net_, autoencoder.n_components_, {}
     encoder, decoder = net.module_.encoder[0], net.module_.decoder[1]
-    n_components, parts = net.module_.encoder[1].in_features, {}
     with seeded(0, torch.device("cpu")):
         has_layer = net.penalty is not None and net.penalty.code_layer(n_components) is not None
     if has_layer:
@@ -2076,12 +2082,12 @@ def _own_parts(net):
     if isinstance(encoder, Variational):
         encoder, n_out = encoder.network, 2 * n_components
     parts[id(_branch(encoder))] = "encoder", {"n_out": n_out}
-    n_inputs = _filled_of(net.module_).components.shape[1]
+    n_inputs = autoencoder._layout.n_inputs
     parts[id(_branch(decoder))] = "decoder", {"n_out": n_inputs}
     loss = net.criterion_
     while isinstance(loss, ObservedLoss | MixedLoss):
         loss = loss.loss
-    parts |= {id(part): ("loss", {}) for part in (loss, loss.function)}
+    parts[id(loss if isinstance(autoencoder.loss, Loss) else loss.function)] = "loss", {}
     for role in ("penalty", "corruption", "optimizer"):
         parts[id(getattr(net, role))] = role, {}
     return parts

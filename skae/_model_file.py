@@ -43,7 +43,7 @@ def dumps(text, arrays, versions):
     -------
     bytes
     """
-    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     arrays[_TEXT] = np.frombuffer(text.encode("ascii"), np.uint8)
     about = {"protocol": PROTOCOL, **versions}
     about["sha256"] = _checksum(about, arrays)

@@ -221,10 +221,10 @@ class Writer:
 
     def attributes(self, values, path):
         """Return the descriptions of the values of a dict of attributes."""
+        if any(name.startswith("__") for name in values):
+            raise UndescribableError(values, path)
         prefix = f"{path}." if path else ""
-        return {
-            _attribute(name): self.describe(value, prefix + name) for name, value in values.items()
-        }
+        return {name: self.describe(value, prefix + name) for name, value in values.items()}
 
     def _of_ones_own(self, value, path):
         role, more = self.own[id(value)]
@@ -367,13 +367,10 @@ class Writer:
 
     def _table(self, rows, path):
         """Describe a list of dicts as tables, each of rows with the same keys."""
-        tables = [[*some] for _, some in itertools.groupby(rows, key=list)]
+        tables = itertools.groupby(enumerate(rows), lambda item: [*item[1]] or item[0])
         return [
-            {
-                "n_rows": len(table),
-                "columns": self._dict(_columns(table), f"{path}.{i}"),
-            }
-            for i, table in enumerate(tables)
+            self._dict(_columns([row for _, row in table]), f"{path}.{i}")
+            for i, (_, table) in enumerate(tables)
         ]
 
 
@@ -542,13 +539,9 @@ class Reader:
 
     def _rows(self, tables):
         rows = []
-        for table in tables:
-            columns = self.value(table["columns"])
-            if not columns:
-                raise ValueError("a table must have columns")
-            rows += [
-                dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
-            ]
+        for columns in map(self.value, tables):
+            values = zip(*columns.values(), strict=True) if columns else [()]
+            rows += [dict(zip(columns, row, strict=True)) for row in values]
         return rows
 
 
