@@ -77,7 +77,7 @@ def loads(content, source):
     _check_beginning(content[:9], len(content), source)
     try:
         arrays = load(content)
-        header = json.loads(content[8 : 8 + _header_size(content)])
+        header = json.loads(content[8 : 8 + _header_size(content)], object_pairs_hook=_unique)
         about = json.loads(header.get("__metadata__", {}).get("skae", "{}"))
         protocol, checksum = about.get("protocol"), about.pop("sha256", None)
         is_readable = type(protocol) is int and 1 <= protocol <= PROTOCOL
@@ -100,6 +100,13 @@ def loads(content, source):
 def refused(source, what, way_out="load a copy that is whole"):
     """Return the error for bytes that are not what they must be."""
     return ValueError(f"{source} must hold bytes as save_model wrote them, got {what}; {way_out}.")
+
+
+def _unique(pairs):
+    """Return a dict of pairs, whose keys may not occur twice: two readers might take either."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return dict(pairs)
 
 
 def _header_size(content):

