@@ -1,5 +1,7 @@
 """Frames without rows as plain values: their columns and dtypes, and frames made of that again."""
 
+import contextlib
+
 import numpy as np
 import pandas as pd
 
@@ -55,12 +57,24 @@ def _are_alike(one, other):
 def frame_of_description(made_of):
     """Return the frame that :func:`described_frame` was given."""
     if made_of["library"] == "polars":
-        import polars as pl
+        with _needed("polars"):
+            import polars as pl
 
         dtypes = [_polars_dtype_of(dtype) for dtype in made_of["dtypes"]]
         return pl.DataFrame(schema=dict(zip(made_of["columns"], dtypes, strict=True)))
     dtypes = [_dtype_of(dtype) for dtype in made_of["dtypes"]]
     return empty_frame(dtypes, _index_of(made_of["columns"]))
+
+
+@contextlib.contextmanager
+def _needed(package):
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(
+            f"The model was fitted to a frame of {package}, which must be installed to load it, and"
+            f" is not; pip install {package}."
+        ) from error
 
 
 def _index(index):
@@ -104,7 +118,8 @@ def _dtype_of(made_of):
     if "strings" in made_of:
         return _strings(_one_of({"python", "pyarrow"}, made_of["strings"]), made_of["missing"])
     if "arrow" in made_of:
-        import pyarrow as pa
+        with _needed("pyarrow"):
+            import pyarrow as pa
 
         return pd.ArrowDtype(pa.type_for_alias(_one_of(_ARROW, made_of["arrow"])))
     return pd.SparseDtype(_dtype_of(made_of["sparse"]), made_of["fill"])
@@ -116,6 +131,8 @@ def _strings(storage, missing):
         return pd.StringDtype(storage, **options)
     except ImportError:  # here is no pyarrow, which is only another way to store the same
         return pd.StringDtype("python", **options)
+    except TypeError:  # before pandas 2.3, where such strings are objects
+        return np.dtype(object)
 
 
 def _polars_dtype(dtype):

@@ -346,6 +346,14 @@ def test_polars_frames_come_back(way, tmp_path):
     assert loaded.sample(3, random_state=0).schema == rows.schema
 
 
+def test_polars_is_asked_for_where_it_is_not(tmp_path, monkeypatch):
+    pytest.importorskip("polars", reason="polars is not installed")
+    small().fit(frame("polars")).save_model(tmp_path / "model")
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(ImportError, match="pip install polars"):
+        AutoencoderTransformer.load_model(tmp_path / "model")
+
+
 @pytest.mark.parametrize("way", ["file", "pickle", "skops"])
 def test_parameters_keep_their_types(way, tmp_path):
     parameters = {
@@ -650,7 +658,8 @@ def test_pandas_frames_are_described(name):
     "dtype", ["int64[pyarrow]", "double[pyarrow]", "bool[pyarrow]", "string[pyarrow]"]
 )
 def test_arrow_frames_are_described(dtype):
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    # of another numpy's, as good as none
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed", exc_type=ImportError)
     template = pd.DataFrame({"a": pd.Series([], dtype=dtype)})
     text, arrays = _persistence.described({"frame": template})
     assert_same(_persistence.restored(text, arrays)[0]["frame"], template)
