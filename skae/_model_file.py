@@ -54,7 +54,7 @@ def dumps(text, arrays, versions):
 def loads(content, source):
     """Return the text and the arrays of which `dumps` has made some bytes.
 
-    It takes no more memory than a small multiple of their number.
+    It takes memory in proportion to their number, whatever they declare.
 
     Parameters
     ----------

@@ -516,5 +516,5 @@ class ReconstructionNet(NeuralNet):
         for name in _OF_TRAINING:
             setattr(net, name, None)
         net.batches_watched_, net.objective_read_ = False, True
-        net.module = net.module_.eval()
+        net.module = net.module_
         return net

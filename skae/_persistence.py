@@ -168,7 +168,7 @@ class Writer:
         self.arrays = {}
         self._names = {}  # of tensors, by their ids
         self._numbers = {}  # of modules
-        self._kept = []  # so that ids stay those of these objects
+        self._kept = []  # tensors that others may free, so that no other gets their ids
         self._writers = {
             float: self._float,
             list: self._list,
@@ -314,7 +314,6 @@ class Writer:
         if id(module) in self._numbers:
             return {"is": "the same", "number": self._numbers[id(module)]}
         self._numbers[id(module)] = len(self._numbers)
-        self._kept.append(module)
         kind, has = type(module), vars(module)
         attributes = {name: value for name, value in has.items() if name not in _BARE}
         known = self._made_from(module, path) if kind in _LAYERS else attributes

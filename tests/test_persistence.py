@@ -470,6 +470,20 @@ def test_equal_models_have_equal_bytes():
     assert {content_of() for _ in range(10)} == {content_of()}
 
 
+def test_what_is_shared_stays_shared(tmp_path):
+    module = by_file(fitted("frame"), {}, tmp_path).net_.module_
+    assert module.output.inputs is module.input[0]
+    module = by_file(fitted("tied"), {}, tmp_path).net_.module_
+    assert module.decoder[1].linear.weight is module.encoder[0].linear.weight
+
+
+def test_tensors_are_told_apart_that_are_gone_when_the_next_one_comes():
+    writer = _persistence.Writer()
+    for i in range(50):
+        writer.describe(torch.full((1,), float(i)), "tensor")
+    assert sorted(float(array[0]) for array in writer.arrays.values()) == [*range(50)]
+
+
 def test_a_shallow_copy_shares_no_weights():
     model = fitted("plain")
     copied = copy.copy(model)
@@ -1084,6 +1098,70 @@ def test_a_rewritten_file_is_accepted_where_nothing_is_changed(tmp_path):
     assert_same(original("plain")[0], loaded.transform(X))
     changed = load(rewritten(set_at("alpha", 0.5)), tmp_path)
     assert changed.alpha == 0.5
+
+
+def test_parameters_that_a_file_does_not_know_have_their_defaults(tmp_path):
+    def as_before_it_was_added(attributes, arrays):
+        del attributes["n_iter_no_change"], attributes["density_"]["attributes"]["verbose"]
+
+    loaded = load(rewritten(as_before_it_was_added), tmp_path)
+    assert loaded.n_iter_no_change == 10
+    assert loaded.density_.get_params() == fitted("plain").density_.get_params()
+
+
+IMAGE = "net_/module/parts/decoder/parts/1/parts/branch/parts"
+
+
+@pytest.mark.parametrize(
+    ("place", "layer"),
+    [
+        ("2", {"class": "Upsample", "attributes": {"size": {"is": "tuple", "of": [2**40]}}}),
+        ("4/attributes/padding", {"is": "tuple", "of": [2**40]}),
+    ],
+    ids=["enlarged", "padded"],
+)
+def test_images_that_get_huge_on_their_way_are_refused(place, layer, tmp_path):
+    def huge(attributes, arrays):
+        set_at(f"{IMAGE}/{place}", {"is": "module", **layer})(attributes, arrays)
+        again = {"class": "Upsample", "attributes": {"size": {"is": "tuple", "of": [6]}}}
+        branch = functools.reduce(dict.__getitem__, IMAGE.split("/"), attributes)
+        branch["5"], branch["6"] = {"is": "module", **again}, branch["5"]
+
+    with pytest.raises(ValueError, match="makes too much of a row"):
+        load(rewritten(huge, "convolutions"), tmp_path)
+
+
+def test_ones_own_networks_are_not_asked_for_sizes_that_are_not_in_the_file(tmp_path):
+    text, arrays = parts_of("own networks")
+    text["attributes"]["categories_"] = [None] * 20_000
+    arrays["explained_variance_"] = np.ones(20_000)
+    text["attributes"]["net_"]["module"]["parts"]["encoder"]["parts"]["0"]["parts"]["branch"][
+        "parts"
+    ]["module"]["n_out"] = 20_000
+    (tmp_path / "model").write_bytes(_model_file.dumps(json.dumps(text), arrays, {}))
+    asked = []
+
+    def encoder(n_in, n_out):
+        asked.append((n_in, n_out))
+        return Own(n_in, n_out)
+
+    with pytest.raises(ValueError, match="are more than there is"):
+        AutoencoderTransformer.load_model(tmp_path / "model", encoder=encoder, decoder=Own)
+    assert not asked
+
+
+def test_a_random_state_is_within_itself(tmp_path):
+    def beyond(attributes, arrays):
+        writer = _persistence.Writer()
+        attributes["random_state"] = writer.describe(np.random.RandomState(0), "random_state")
+        items = dict(attributes["random_state"]["state"]["items"])
+        position = dict(items["state"]["items"])
+        assert position["pos"] == 624
+        next(item for item in items["state"]["items"] if item[0] == "pos")[1] = 10**6
+        arrays.update(writer.arrays)
+
+    with pytest.raises(ValueError, match="1000000 must be one of"):
+        load(rewritten(beyond), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["pickle", "newer", "checksum", "less data"])
