@@ -1150,6 +1150,12 @@ def test_ones_own_networks_are_not_asked_for_sizes_that_are_not_in_the_file(tmp_
     assert not asked
 
 
+def test_strings_are_of_characters(tmp_path):
+    none_of_these = change_array("categories_.0", lambda array: array + np.uint32(2**30))
+    with pytest.raises(ValueError, match="must hold.*damaged ones"):
+        load(rewritten(none_of_these, "strings"), tmp_path)
+
+
 def test_a_random_state_is_within_itself(tmp_path):
     def beyond(attributes, arrays):
         writer = _persistence.Writer()
