@@ -2,9 +2,12 @@
 
 import contextlib
 import copy
+import copyreg
 import functools
 import itertools
 import math
+import os
+import sys
 import warnings
 from numbers import Integral, Real
 
@@ -22,7 +25,7 @@ from skorch.dataset import Dataset, ValidSplit
 from torch import nn
 from torch.optim import Optimizer
 
-from skae import corruptions
+from skae import _model_file, corruptions
 from skae._axes import CodeMoments, axes_of, ordered_axes, principal_axes, turned, unturned
 from skae._batches import (
     InputRows,
@@ -88,11 +91,28 @@ from skae._mixed import (
 )
 from skae._net import ReconstructionNet
 from skae._onnx import OnnxMixin
+from skae._persistence import (
+    OtherCodeError,
+    UndescribableError,
+    describable,
+    described,
+    is_describable,
+    restored,
+    shapes_of,
+)
 from skae._progress import ProgressBar, TrainingTask, fit_task
 from skae._threads import one_thread, restored_threads
 from skae._torch import inference_dtype, may_have_gaps, resolve_device, seeded
 from skae.losses import AbsoluteError, BinaryCrossEntropy, EntrywiseLoss, Huber, Loss, SquaredError
-from skae.modules import ACTIVATIONS, Autoencoder, Filled, LinearSkip, Logistic, Variational
+from skae.modules import (
+    ACTIVATIONS,
+    Autoencoder,
+    Filled,
+    Gate,
+    LinearSkip,
+    Logistic,
+    Variational,
+)
 from skae.penalties import KL, L1, L2, PIECES, ActivityL1, Contractive, Penalty
 
 # Nesterov's momentum as in scikit-learn's networks.
@@ -154,6 +174,7 @@ def _left_if_interrupted(net):
         raise
 
 
+@describable
 class AutoencoderTransformer(
     CallbackSupportMixin,
     OnnxMixin,
@@ -876,6 +897,180 @@ class AutoencoderTransformer(
         codes = draw(self.density_, n_samples, random_state) * self.code_scale_
         return like(self._no_rows, self._decoded(codes), self._known_categories)
 
+    # ------------------------------------------------------------------------------ persistence
+
+    def save_model(self, path):
+        """Save a fitted transformer as one safetensors file, which runs no code when it is loaded.
+
+        It holds parameters, weights and what else `fit` has learned, as arrays and JSON, and no
+        training data. What is code of your own (networks, callable losses and corruptions,
+        penalties, callbacks, optimisers) is not in it: its name is, and `load_model` asks for it.
+        Of networks of your own the weights are in the file.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The file, conventionally ``*.safetensors``. What was there is replaced when the new
+            file is complete, and stays if it cannot be written.
+
+        Returns
+        -------
+        None
+
+        Raises
+        ------
+        NotFittedError
+            If the transformer is not fitted.
+        TypeError
+            If it holds something that such a file cannot hold faithfully, as categories that are
+            dates; `pickle` can.
+
+        See Also
+        --------
+        load_model : The way back.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklearn.datasets import load_iris
+        >>> from skae import AutoencoderTransformer
+        >>> X = load_iris().data
+        >>> autoencoder = AutoencoderTransformer(max_iter=5, random_state=0).fit(X)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     autoencoder.save_model(Path(folder) / "iris.safetensors")
+        ...     loaded = AutoencoderTransformer.load_model(Path(folder) / "iris.safetensors")
+        >>> bool((loaded.transform(X) == autoencoder.transform(X)).all())
+        True
+        """
+        check_is_fitted(self)
+        _model_file.write(path, self._content(self._own_parameters()))
+
+    @classmethod
+    def load_model(cls, path, **own):
+        """Load a transformer that `save_model` has saved.
+
+        Nothing of a file is run, and a file that is not whole, has been changed or is something
+        else is an error. The checksum in it tells of damage, not of who wrote it: whether the
+        numbers are those of a good model is a matter of where the file comes from.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+        **own : dict
+            The parameters that are code of your own, by their names: ``encoder=MyEncoder``. Those
+            that the file lacks have to be given, and no others.
+
+        Returns
+        -------
+        autoencoder : AutoencoderTransformer
+            It maps rows to the bit as the saved one did on the same machine. It is on the device
+            on which it was trained, or with a warning on the CPU where that is not to be had.
+
+        Raises
+        ------
+        ValueError
+            If the file is not as `save_model` wrote it or of a newer protocol, or `own` is not
+            what the model was saved with.
+        OSError
+            If there is no such file, or it cannot be read.
+
+        See Also
+        --------
+        save_model : With an example.
+        """
+        source = f"The file {os.fspath(path)!r}"
+        return cls()._restored(_model_file.read(path, source), source, own)
+
+    def __reduce_ex__(self, protocol):
+        # For pickles and copies. What can be is the content of such a file: small, without handles
+        # to a device, and nothing in it is a class that another release might have moved. All else
+        # is as it is, networks of one's own with all that they remember.
+        others = {name: v for name, v in vars(self).items() if not is_describable(v)}
+        return copyreg.__newobj__, (type(self),), {**others, "_content": self._content(others)}
+
+    def __getstate__(self):
+        # For skops, which shall have to trust no class but this one and those of one's own.
+        own = self._own_parameters()
+        instances = [name for name, value in own.items() if isinstance(value, nn.Module)]
+        if instances:
+            raise TypeError(
+                f"{instances[0]} must be a class or function to be stored by skops, which has no"
+                " way to store tensors, got an instance; give what makes it, or use save_model."
+            )
+        return {**own, "_content": self._content(own)}
+
+    def __setstate__(self, state):
+        others = dict(state)
+        content = others.pop("_content", b"")
+        own = {name: others.pop(name) for name in self._get_param_names() if name in others}
+        super().__setstate__(others)
+        self._restored(content, f"The state of a {type(self).__name__}", own)
+
+    def _own_parameters(self):
+        """Return the parameters that hold what a file does not."""
+        parameters = self.get_params(deep=False)
+        return {name: own for name, own in parameters.items() if not is_describable(own)}
+
+    def _content(self, left_out):
+        """Return the content of a file with all attributes but some."""
+        attributes = {name: v for name, v in vars(self).items() if name not in left_out}
+        names = {n: _named(own) for n, own in left_out.items() if n in self._get_param_names()}
+        parts = {}
+        if "net_" in attributes:
+            parts = {i: own for i, own in _own_parts(self).items() if own[0] in names}
+            attributes["net_"] = attributes.pop("net_")  # the last, as own networks need the others
+        try:
+            text, arrays = described(attributes, names, parts)
+        except UndescribableError as error:
+            raise TypeError(
+                "A model must be made of numbers, strings and known networks to be saved to a file,"
+                f" got a {type(error.value).__name__} as {error.path}; turn it into one of these,"
+                " or use pickle."
+            ) from error
+        return _model_file.dumps(text, arrays, _versions())
+
+    def _restored(self, content, source, own):
+        """Get the attributes that are in the content of a file, and return self."""
+        text, arrays = _model_file.loads(content, source)
+        try:
+            n_values = sum(array.size for array in arrays.values())
+            own_part = functools.partial(_own_part, own, n_values)
+            attributes, modules = restored(text, arrays, own, own_part)
+            vars(self).update(attributes, **own)
+            if "net_" in attributes:
+                self._check_networks(modules)
+        except (OtherCodeError, ImportError):
+            raise
+        except Exception as error:  # whatever comes of what anybody may have written
+            reason = f"damaged ones ({type(error).__name__}: {error})"
+            raise _model_file.refused(source, reason) from error
+        return self
+
+    def _check_networks(self, own):
+        """Refuse what does not fit together; networks are tried on shapes, without values."""
+        n_features, k = self.n_features_in_, self.n_components_
+        layout, density = _layout_of(self.categories_), self.density_
+        stand_ins = {id(module): _Shaped(text.get("n_out")) for module, text in own}
+        module, judge = (shapes_of(m, stand_ins) for m in (self.net_.module_, self._judge))
+        rows = torch.empty(2, n_features, device="meta")
+        codes = module.encode(rows)
+        losses = judge.entries(module.decode(codes), rows)
+        for name, here, there in (
+            ("_layout", self._layout.n_categories, layout.n_categories),
+            ("mean_", self.mean_.shape, (n_features,)),
+            ("scale_", np.shape(self.scale_), (n_features,) if layout.categorical else ()),
+            ("codes", codes.shape, (2, k)),
+            ("losses", losses.shape, (2, n_features)),
+            ("baselines", judge.baselines.shape, (n_features,)),
+            ("units", judge.units.shape, (n_features,)),
+            ("explained_variance_", self.explained_variance_.shape, (k,)),
+            ("means of density_", density.means_.shape, (len(density.weights_), k)),
+            ("covariances of density_", density.covariances_.shape, (*density.means_.shape, k)),
+        ):
+            if here != there:
+                raise ValueError(f"{name} must have the size {there}, got {here}")
+
     # --------------------------------------------------------------------- from array to array
 
     def _validated(self, X, **options):
@@ -902,7 +1097,7 @@ class AutoencoderTransformer(
         rows, self.categories_ = self._rows(
             X, known, reset=origin is not self, ensure_min_samples=ensure_min_samples
         )
-        self._layout = Layout([0 if some is None else len(some) for some in self.categories_])
+        self._layout = _layout_of(self.categories_)
         names = np.array(self._names(), dtype=object)
         _warn_of_nothing(n_empty_rows(rows), names[observed_rows(rows) == 0].tolist())
         return rows
@@ -1799,6 +1994,10 @@ def _any_known(categories):
     return any(some is not None for some in categories)
 
 
+def _layout_of(categories):
+    return Layout([0 if some is None else len(some) for some in categories])
+
+
 def _warn_of_nothing(n_rows, columns):
     nothing = [f"{n_rows} rows"] if n_rows else []
     nothing += [f"the columns {columns}"] if columns else []
@@ -1886,3 +2085,68 @@ def _r2(squared_error, squared_deviation):
     if squared_deviation == 0:
         return float(squared_error == 0)
     return float(1 - squared_error / squared_deviation)
+
+
+# ------------------------------------------------------------------------------------ persistence
+
+
+def _versions():
+    names = ("skae", "numpy", "sklearn", "skorch", "torch")
+    # found there, and not imported, as the package is above this module
+    return {name: sys.modules[name].__version__ for name in names}
+
+
+def _own_parts(autoencoder):
+    """Return where in a net there may be code of a user's own: its role, by the part's id."""
+    net, n_components, parts = autoencoder.net_, autoencoder.n_components_, {}
+    encoder, decoder = net.module_.encoder[0], net.module_.decoder[1]
+    with seeded(0, torch.device("cpu")):
+        has_layer = net.penalty is not None and net.penalty.code_layer(n_components) is not None
+    if has_layer:
+        encoder, layer = encoder
+        parts[id(layer)] = "penalty", {"part": "code_layer"}
+    n_out = n_components
+    if isinstance(encoder, Variational):
+        encoder, n_out = encoder.network, 2 * n_components
+    parts[id(_branch(encoder))] = "encoder", {"n_out": n_out}
+    n_inputs = autoencoder._layout.n_inputs
+    parts[id(_branch(decoder))] = "decoder", {"n_out": n_inputs}
+    loss = net.criterion_
+    while isinstance(loss, ObservedLoss | MixedLoss):
+        loss = loss.loss
+    parts[id(loss if isinstance(autoencoder.loss, Loss) else loss.function)] = "loss", {}
+    for role in ("penalty", "corruption", "optimizer"):
+        parts[id(getattr(net, role))] = role, {}
+    return parts
+
+
+def _branch(network):
+    """Return what of an encoder or decoder may be of a user's own."""
+    branch = network.branch if isinstance(network, LinearSkip) else network
+    return branch.module if isinstance(branch, Gate) else branch
+
+
+def _own_part(given, n_values, text, known):
+    """Return what stands in a net for what a user has given, as a fit makes it of that."""
+    role, own = text["role"], given[text["role"]]
+    n_inputs, k = _layout_of(known["categories_"]).n_inputs, len(known["explained_variance_"])
+    if n_inputs * k > n_values:  # a file has PCA's components, at least
+        raise ValueError(f"{k} components of {n_inputs} inputs are more than there is")
+    with seeded(0, torch.device("cpu")):  # it may draw weights, which those of the file replace
+        if role == "encoder" and text["n_out"] in (k, 2 * k):
+            return own_network(own, n_inputs, text["n_out"])
+        if role == "decoder":
+            return own_network(own, k, n_inputs)
+        own = copy.deepcopy(own)
+        return own.code_layer(k) if "part" in text else own
+
+
+class _Shaped(nn.Module):
+    """Stands in for a network of a user's own where shapes are asked for."""
+
+    def __init__(self, n_out):
+        super().__init__()
+        self.n_out = n_out
+
+    def forward(self, x):
+        return x if self.n_out is None else x.new_empty(len(x), self.n_out)

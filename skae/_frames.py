@@ -36,10 +36,15 @@ def no_rows_of(X):
     if is_polars(X):  # whose slices keep the data
         return X.clear()
     if is_pandas(X):  # whose slices keep the labels of rows and Arrow's data
-        empty = pd.concat([pd.Series([], dtype=dtype) for dtype in X.dtypes], axis=1)
-        empty.columns = X.columns
-        return empty
+        return empty_frame(X.dtypes, X.columns)
     return X[:0].copy() if isinstance(X, np.ndarray) else None
+
+
+def empty_frame(dtypes, columns):
+    """Return a pandas DataFrame without rows."""
+    empty = pd.concat([pd.Series([], dtype=dtype) for dtype in dtypes], axis=1)
+    empty.columns = columns
+    return empty
 
 
 def frame_of(template, names):

@@ -102,6 +102,11 @@ class WeightAverage:
         torch._foreach_copy_(self.average, latest)
 
 
+# What nets have for training, and no longer when that has ended: the initial module is another one
+# then.
+_OF_TRAINING = ("optimizer_", "average_", "flat_", "written_out_", "penalized_", "module")
+
+
 class ReconstructionNet(NeuralNet):
     """A net whose target is its input.
 
@@ -453,9 +458,7 @@ class ReconstructionNet(NeuralNet):
         if not self.initialized_:
             return super().__getstate__()
         kept = object.__new__(type(self))
-        dropped = dict.fromkeys(
-            ("optimizer_", "average_", "flat_", "written_out_", "penalized_", "module")
-        )
+        dropped = dict.fromkeys(_OF_TRAINING)
         vars(kept).update({**vars(self), **dropped, "callbacks": [], "callbacks_": []})
         return super(ReconstructionNet, kept).__getstate__()
 
@@ -463,3 +466,55 @@ class ReconstructionNet(NeuralNet):
         super().__setstate__(state)
         if self.initialized_:
             self.module = self.module_
+
+    #: The parameters with which fits make nets, beside module, criterion and callbacks.
+    SETTINGS = (
+        "alpha",
+        "average_decay",
+        "batch_size",
+        "corruption",
+        "corruption_level",
+        "device",
+        "iterator_train",
+        "iterator_train__shuffle",
+        "iterator_valid__batch_size",
+        "lr",
+        "max_epochs",
+        "optimizer",
+        "optimizer__fused",
+        "optimizer__momentum",
+        "optimizer__nesterov",
+        "penalty",
+        "train_split",
+        "verbose",
+    )
+
+    def settings(self):
+        """Return the parameters that `trained` needs."""
+        parameters = self.get_params(deep=False)
+        return {name: parameters[name] for name in self.SETTINGS if name in parameters}
+
+    @classmethod
+    def trained(cls, module, criterion, history, settings):
+        """Return a net as one that was trained is when it comes out of a pickle.
+
+        Parameters
+        ----------
+        module : skae.modules.Autoencoder
+        criterion : skae.losses.Loss
+        history : skorch.history.History
+        settings : dict
+            What :meth:`settings` returned.
+        """
+        unknown = sorted(set(settings) - set(cls.SETTINGS))
+        if unknown:
+            raise ValueError(f"settings must be of {cls.SETTINGS}, got {unknown}.")
+        net = cls(module, criterion, callbacks=[], **settings)
+        # not this class's own, which would make the weights ready for training
+        super(ReconstructionNet, net).initialize()
+        net.history_, net.callbacks_, net.valid_losses_ = history, [], None
+        for name in _OF_TRAINING:
+            setattr(net, name, None)
+        net.batches_watched_, net.objective_read_ = False, True
+        net.module = net.module_
+        return net

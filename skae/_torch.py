@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import warnings
 
 import torch
 
@@ -39,6 +40,29 @@ def resolve_device(device):
             " use device='auto' or device='cpu'."
         ) from error
     return resolved
+
+
+def device_or_cpu(name):
+    """Return the device of a model from elsewhere, or with a warning the CPU where it is not here.
+
+    Parameters
+    ----------
+    name : str or torch.device
+
+    Returns
+    -------
+    torch.device
+    """
+    try:
+        return resolve_device(torch.device(name))
+    except ValueError:
+        warnings.warn(
+            f"The model was on device {str(name)!r}, which torch cannot use on this machine: it is"
+            " on the CPU now.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return torch.device("cpu")
 
 
 def inference_dtype(dtype, device):

@@ -234,3 +234,24 @@ def test_other_tables_of_the_docs(dataframes):
     assert dataframes.stream.n_iter_ == 3
     assert list(dataframes.table.columns) == ["area", "rent"]
     assert dataframes.table.index.equals(dataframes.numbers.index)
+
+
+# ------------------------------------------------------------------------------------- persistence
+
+
+@pytest.fixture(scope="module")
+def persistence(tmp_path_factory):
+    pytest.importorskip("skops.io", reason="skops is not installed")
+    names = {"__name__": "written_in_the_docs"}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(tmp_path_factory.mktemp("persistence"))
+        for block in python_blocks("persistence.md"):
+            exec(block, names)
+    return types.SimpleNamespace(**names)
+
+
+@pytest.mark.parametrize("way", ["loaded", "loaded_own", "loaded_pipeline", "loaded_pickle"])
+def test_each_way_to_save_of_the_docs_keeps_what_was_fitted(persistence, way):
+    first = {"loaded_own": "own", "loaded_pipeline": "pipeline"}.get(way, "autoencoder")
+    rows, first = persistence.X, getattr(persistence, first)
+    assert np.array_equal(getattr(persistence, way).transform(rows), first.transform(rows))

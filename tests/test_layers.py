@@ -32,9 +32,12 @@ LAYERS = {
     "_density": 2,
     "_frames": 2,
     "_initialization": 2,
+    "_model_file": 2,
     "_net": 2,
     "_onnx": 2,
+    "_persistence": 2,
     "_progress": 2,
+    "_templates": 2,
     # scikit-learn's face
     "_autoencoder": 3,
     # what takes fitted estimators
@@ -45,7 +48,7 @@ LAYERS = {
 }
 NOT_TORCH = {"_compat", "_threads"}  # scikit-learn's private names; other packages' threads
 PURE_TORCH = [name for name, layer in LAYERS.items() if layer <= 1 and name not in NOT_TORCH]
-OPTIONAL = {"matplotlib", "onnx", "onnxscript", "polars", "skl2onnx"}
+OPTIONAL = {"matplotlib", "onnx", "onnxscript", "polars", "pyarrow", "skl2onnx"}
 
 
 def module_names(package=PACKAGE):
