@@ -1014,7 +1014,10 @@ class AutoencoderTransformer(
 
     def _content(self, left_out):
         """Return the content of a file with all attributes but some."""
-        attributes = {name: v for name, v in vars(self).items() if name not in left_out}
+        # scikit-learn's callbacks are no part of a model
+        attributes = {
+            name: v for name, v in vars(self).items() if name not in (*left_out, "_skl_callbacks")
+        }
         names = {n: _named(own) for n, own in left_out.items() if n in self._get_param_names()}
         parts = {}
         if "net_" in attributes:

@@ -484,6 +484,19 @@ def test_tensors_are_told_apart_that_are_gone_when_the_next_one_comes():
     assert sorted(float(array[0]) for array in writer.arrays.values()) == [*range(50)]
 
 
+def test_callbacks_of_scikit_learn_are_no_part_of_a_model(tmp_path):
+    pytest.importorskip("sklearn.callback", reason="scikit-learn 1.9 has callbacks")
+
+    class Told:
+        setup = teardown = on_fit_task_begin = on_fit_task_end = lambda *args, **kwargs: None
+
+    model = small().set_callbacks(Told()).fit(X)
+    for way in ("file", "skops"):
+        loaded = WAYS[way](model, {}, tmp_path)
+        assert not hasattr(loaded, "_skl_callbacks")
+        assert_same(loaded.transform(X), fitted("plain").transform(X))
+
+
 def test_a_shallow_copy_shares_no_weights():
     model = fitted("plain")
     copied = copy.copy(model)
