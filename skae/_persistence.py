@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import re
+import sys
 
 import numpy as np
 import pandas as pd
@@ -442,9 +443,9 @@ class Reader:
 
     def _strings(self, text):
         characters = self._array(text).astype(np.uint32, casting="no")
-        strings = np.ascontiguousarray(characters).view(f"<U{characters.shape[-1]}")[..., 0]
-        strings.tolist()  # raises where a number is none of a character
-        return strings
+        if (characters > sys.maxunicode).any():  # which numpy does not always find
+            raise ValueError("some numbers are those of no characters")
+        return np.ascontiguousarray(characters).view(f"<U{characters.shape[-1]}")[..., 0]
 
     def _objects(self, text):
         values = self.value(text["of"])

@@ -1165,7 +1165,7 @@ def test_ones_own_networks_are_not_asked_for_sizes_that_are_not_in_the_file(tmp_
 
 def test_strings_are_of_characters(tmp_path):
     none_of_these = change_array("categories_.0", lambda array: array + np.uint32(2**30))
-    with pytest.raises(ValueError, match="must hold.*damaged ones"):
+    with pytest.raises(ValueError, match="those of no characters"):
         load(rewritten(none_of_these, "strings"), tmp_path)
 
 
