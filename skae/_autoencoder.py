@@ -1005,7 +1005,7 @@ class AutoencoderTransformer(
         content = others.pop("_content", b"")
         own = {name: others.pop(name) for name in self._get_param_names() if name in others}
         super().__setstate__(others)
-        self._restored(content, f"The state of a {type(self).__name__}", own)
+        self._restored(content, "The state of the estimator", own)
 
     def _own_parameters(self):
         """Return the parameters that hold what a file does not."""

@@ -1185,10 +1185,10 @@ def test_a_random_state_is_within_itself(tmp_path):
 
 @pytest.mark.parametrize("name", ["pickle", "newer", "checksum", "less data"])
 def test_the_state_in_pickles_and_archives_is_checked_too(name):
-    with pytest.raises(ValueError, match="The state of a AutoencoderTransformer must hold"):
+    with pytest.raises(ValueError, match="The state of the estimator must hold"):
         AutoencoderTransformer().__setstate__({"_content": HOSTILE[name]()})
     for state in ({}, {"_content": 10**12}, {"_content": "text"}):
-        with pytest.raises(ValueError, match="The state of a AutoencoderTransformer must hold"):
+        with pytest.raises(ValueError, match="The state of the estimator must hold"):
             AutoencoderTransformer().__setstate__(state)
 
 
