@@ -1153,7 +1153,7 @@ class AutoencoderTransformer(
         """Return decoded rows in the form in which users get them."""
         template = None if self._known_categories is None else self._no_rows
         if as_frame:
-            template = frame_of(self._no_rows, self._names())
+            template = frame_of(self._no_rows, self._names(), self.categories_)
         index = X.index if is_pandas(X) else None
         return like(template, values, self._known_categories, index)
 

@@ -47,9 +47,11 @@ def empty_frame(dtypes, columns):
     return empty
 
 
-def frame_of(template, names):
-    """Return a template whose values become a DataFrame: itself, or one of float columns."""
-    return template if is_frame(template) else pd.DataFrame(columns=names, dtype=np.float64)
+def frame_of(template, names, categories):
+    """Return a template whose values become a DataFrame: itself, or one of floats and categories."""
+    if is_frame(template):
+        return template
+    return empty_frame([np.float64 if some is None else some.dtype for some in categories], names)
 
 
 def like(template, values, categories=None, index=None):

@@ -472,6 +472,21 @@ def test_a_model_of_an_array_gives_a_frame_of_numbered_columns():
     np.testing.assert_allclose(frame.to_numpy(), model.reconstruct(X), rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [object, str])
+def test_a_model_of_an_array_with_categories_gives_a_frame_of_both(dtype):
+    numbers = np.linspace(-1, 1, 60).round(2)
+    X = np.column_stack([np.where(numbers > 0, "up", "down"), numbers]).astype(dtype)
+    categorical = [0] if dtype is object else [0, 1]
+    model = start(2, categorical_features=categorical).fit(X)
+    codes = model.transform(X)
+    frame = model.inverse_transform(codes, as_frame=True)
+    assert list(frame.columns) == ["x0", "x1"]
+    assert frame["x0"].tolist() == X[:, 0].tolist()
+    array = model.inverse_transform(codes)
+    assert frame["x1"].tolist() == array[:, 1].tolist()
+    assert frame["x1"].dtype.kind == ("f" if dtype is object else frame["x0"].dtype.kind)
+
+
 # ----------------------------------------------------------------------------- labels and names
 
 
