@@ -70,7 +70,7 @@ _MODULES = {
     nn.ParameterList: ("_size",),
     modules.Autoencoder: (),
     modules.MLP: (),
-    type(modules.ConvEncoder((1, 1, 1))(1, 1)): (),
+    modules.MLP.__base__: (),  # which convolutional networks are
     modules.TiedLinear: ("bias",),
     modules.SoftClip: (),
     modules.Gate: (),

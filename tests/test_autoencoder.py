@@ -982,18 +982,6 @@ def test_a_refit_must_gain_on_the_training_rows(curve, monkeypatch):
     assert small().fit(curve).best_iter_ == 20  # which is no rule against all refits
 
 
-def test_the_bars_are_of_the_folds_and_of_all_rows(curve, capfd):
-    autoencoder = small(verbose=1, max_iter=3, learning_rate_init=0.02).fit(curve)
-    folds, rows = capfd.readouterr().err.rstrip("\n").split("\n")
-    assert folds.rsplit("\r")[-1].startswith("5 folds: 100%")
-    assert " 3/3 " in folds.rsplit("\r")[-1]
-    assert f" {autoencoder.best_iter_}/{autoencoder.best_iter_} " in rows.rsplit("\r")[-1]
-    small(verbose=1, max_iter=0).fit(curve)
-    assert capfd.readouterr() == ("", "")
-    assert small(verbose=1, max_iter=3, alpha=1e6).fit(curve).best_iter_ == 0
-    assert "0/0" not in capfd.readouterr().err
-
-
 # ------------------------------------------------------------------------------- callbacks
 
 

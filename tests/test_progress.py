@@ -102,6 +102,13 @@ def test_a_notebook_has_the_bar_of_notebooks(X, monkeypatch):
     assert text == ""
 
 
+def test_where_the_start_is_kept_all_rows_are_not_trained_and_have_no_bar(curve):
+    text, model = written(Terminal, curve, validation_fraction="auto", alpha=1e6)
+    assert model.best_iter_ == 0
+    assert text.count("\n") == 1
+    assert "5 folds" in text
+
+
 @pytest.mark.parametrize("parameters", [{"verbose": 0}, {"max_iter": 0}])
 def test_nothing_is_shown_where_nobody_asked_or_nothing_happens(X, capsys, parameters):
     text, _ = written(Terminal, X, **parameters)
