@@ -48,7 +48,7 @@ def empty_frame(dtypes, columns):
 
 
 def frame_of(template, names, categories):
-    """Return a template whose values become a DataFrame: itself, or one of floats and categories."""
+    """Return a template whose values become a DataFrame: itself, or one of floats and names."""
     if is_frame(template):
         return template
     return empty_frame([np.float64 if some is None else some.dtype for some in categories], names)
