@@ -11,6 +11,7 @@ from skae import corruptions
 from skae._backpropagation import FlatWeights, WrittenOut, is_known, is_untouched
 from skae._batches import TensorBatches
 from skae._torch import seeded
+from skae.penalties import Penalty
 
 # Those that treat each entry of the weights alike, and never ask for the value of J.
 _ENTRYWISE_OPTIMIZERS = (
@@ -329,13 +330,22 @@ class ReconstructionNet(NeuralNet):
         self._set_training(True)
         step = self._forward_step(*batch)
         step["loss"].backward()
-        weights = [w for w in self.penalized_ if w.grad is not None]
+        weights = self._penalized()
         if self._penalizes_weights and weights:
-            self.penalty.backward(weights, self.alpha)
+            if all(w.is_leaf for w in weights):
+                self.penalty.backward(weights, self.alpha)
+            else:
+                Penalty.backward(self.penalty, weights, self.alpha)  # others know leaves alone
             if self.objective_read_:
                 with torch.no_grad():
                     step["loss"] = step["loss"] + self.alpha * self.penalty(weights)
         return step
+
+    def _penalized(self):
+        """Return what a penalty on weights sees in a step, of the weights that the loss reaches."""
+        if all(w.is_leaf for w in self.penalized_):
+            return [w for w in self.penalized_ if w.grad is not None]
+        return self.module_.penalized_weights()  # products with the factors of gates as they are
 
     def _written_out_step(self, x, target):
         mean = self.written_out_(self._corrupted(x), target)

@@ -465,8 +465,11 @@ class Autoencoder(nn.Module):
         return {"x": x, "code": code, "mean": mean, "log_variance": log_variance}
 
     def penalized_weights(self):
-        """Return what penalties on weights see: all matrices and gates but those of linear paths
-        around branches and the vectors of categories, and each once, also where it serves twice.
+        """Return what penalties on weights see: all matrices but those of linear paths around
+        branches and the vectors of categories, and each once, also where it serves twice.
+
+        A matrix behind a gate is seen times its factor, as its network is. By itself it would be
+        drawn to zero before the gate, which starts closed, is open enough for it to be of use.
 
         Vectors are left out. They are biases and the scales of normalisation layers, which are
         not penalised in scikit-learn's networks either.
@@ -474,9 +477,25 @@ class Autoencoder(nn.Module):
         skips = [module for module in self.modules() if isinstance(module, LinearSkip)]
         free = {id(weight) for skip in skips for weight in skip.linear.parameters()}
         free |= {id(weight) for weight in self.input.parameters()}
+        factors = self._factors()
+        free |= {id(factor) for factor in factors.values()}
         return [
-            p for p in self.parameters() if p.requires_grad and p.ndim != 1 and id(p) not in free
+            factors[id(p)] * p if id(p) in factors else p
+            for p in self.parameters()
+            if p.requires_grad and p.ndim != 1 and id(p) not in free
         ]
+
+    def _factors(self):
+        """Return factors of gates, by the ids of trained matrices that are behind them alone."""
+        gates = {f"{name}.": m for name, m in self.named_modules() if isinstance(m, Gate)}
+        behind, elsewhere = {}, {id(gate.factor) for gate in gates.values()}
+        for name, weight in self.named_parameters(remove_duplicate=False):
+            around = [gate for prefix, gate in gates.items() if name.startswith(prefix)]
+            if not around:
+                elsewhere.add(id(weight))
+            elif weight.requires_grad and weight.ndim != 1:
+                behind[id(weight)] = around[0].factor
+        return {key: factor for key, factor in behind.items() if key not in elsewhere}
 
 
 def _integers(values):

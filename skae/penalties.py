@@ -3,10 +3,10 @@
 A penalty says in ``needs`` what it is about, and gets just that:
 
 ``"weights"``
-    A list of the penalised weights: matrices and gates, not vectors (biases, the scales of
-    normalisation layers), which cost no complexity. With the linear skip they are those of the
-    nonlinear branches alone, so that ``alpha`` leads from the free autoencoder (0) to PCA
-    (infinity); without it they are all.
+    A list of the penalised weights: matrices, not vectors (biases, the scales of normalisation
+    layers), which cost no complexity. With the linear skip they are those of the nonlinear branches
+    alone, so that ``alpha`` leads from the free autoencoder (0) to PCA (infinity); without it they
+    are all. Those of a network of your own beside a linear skip are seen times its learned factor.
 ``"code"``
     The codes of a batch, of shape ``(batch, n_components)``.
 ``"x"``

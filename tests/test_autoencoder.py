@@ -585,6 +585,37 @@ def test_own_networks_are_trained(curve, kind, skip):
             assert torch.equal(value, encoder.state_dict()[name])
 
 
+class Residual(nn.Module):
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.first, self.last = nn.Linear(n_in, 64), nn.Linear(64, n_out)
+        self.between = nn.Sequential(nn.GELU(), nn.Linear(64, 64), nn.GELU())
+
+    def forward(self, x):
+        h = self.first(x)
+        return self.last(h + self.between(h))
+
+
+def test_the_penalty_leads_deep_own_networks_from_the_free_model_to_pca(digits):
+    X, pca = digits[:500], small(n_components=4, max_iter=0).fit(digits[:500])
+    scores = []
+    for alpha in (0, 1e-4, 1e-2, 1):
+        model = small(
+            n_components=4,
+            encoder=Residual,
+            decoder=Residual,
+            alpha=alpha,
+            max_iter=30,
+            early_stopping=False,
+        ).fit(X)
+        scores.append(model.score(X))
+    assert scores[0] > pca.score(X) + 0.2
+    # weights by themselves would be at zero before their gates are open
+    assert scores[1] > scores[0] - 0.05
+    assert scores[1] > scores[2] > scores[3]
+    assert scores[3] == pytest.approx(pca.score(X), abs=0.02)
+
+
 def test_an_instance_starts_from_its_weights(curve):
     encoder = Encoder(5, 2)
     autoencoder = small(encoder=encoder, linear_skip=False, init="random", max_iter=0).fit(curve)

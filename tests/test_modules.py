@@ -325,13 +325,29 @@ def test_penalized_are_the_branches_alone_where_there_is_a_skip():
     assert same(weights, [branch[0].weight, branch[-1].weight, decoder[0].weight])
 
 
-def test_penalized_are_a_gate_and_the_matrices_behind_it():
+def test_penalized_are_the_matrices_behind_a_gate_times_its_factor():
     encoder = MLP([4, 2])
     gate = Gate(nn.Sequential(nn.Linear(2, 3), nn.Conv1d(1, 1, 1)))
+    nn.init.constant_(gate.factor, 0.3)
     decoder = LinearSkip(nn.Linear(2, 4), gate, SoftClip(torch.ones(2)))
-    weights = Autoencoder(encoder, decoder).penalized_weights()
-    expected = [encoder[0].weight, gate.factor, gate.module[0].weight, gate.module[1].weight]
-    assert same(weights, expected)
+    plain, *products = Autoencoder(encoder, decoder).penalized_weights()
+    assert plain is encoder[0].weight
+    assert len(products) == 2
+    for product, layer in zip(products, gate.module, strict=True):
+        assert torch.equal(product, 0.3 * layer.weight)
+    # both have gradients
+    sum(p.square().sum() for p in products).backward()
+    squares = sum(layer.weight.detach().square().sum() for layer in gate.module)
+    torch.testing.assert_close(gate.factor.grad, 2 * 0.3 * squares)
+    for layer in gate.module:
+        torch.testing.assert_close(layer.weight.grad, 2 * 0.3**2 * layer.weight.detach())
+
+
+def test_penalized_is_a_gate_itself_before_a_network_without_trained_matrices():
+    for module in (nn.LayerNorm(4), nn.Linear(4, 4).requires_grad_(False)):
+        encoder = Gate(module)
+        weights = Autoencoder(encoder, nn.LayerNorm(4)).penalized_weights()
+        assert same(weights, [encoder.factor])
 
 
 def test_frozen_weights_are_not_penalized():

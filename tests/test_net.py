@@ -31,7 +31,7 @@ from skae._batches import TensorBatches
 from skae._net import ReconstructionNet, WeightAverage
 from skae.corruptions import gaussian
 from skae.losses import Huber, SquaredError
-from skae.modules import MLP, Autoencoder
+from skae.modules import MLP, Autoencoder, Gate, LinearSkip, SoftClip
 from skae.penalties import L1, L2, ActivityL1, Penalty
 
 N_ROWS, N_FEATURES = 25, 4
@@ -977,8 +977,16 @@ class Cubic(Penalty):
         return sum(weight.abs().pow(3).sum() for weight in weights)
 
 
-@pytest.mark.parametrize("penalty", [L2(), Cubic()], ids=["L2", "base"])
-def test_callbacks_see_the_gradient_of_loss_plus_alpha_times_penalty(X, penalty):
+def gated(seed=0):
+    torch.manual_seed(seed)
+    encoder = LinearSkip(nn.Linear(4, 2), Gate(MLP([4, 6, 2], "tanh")), SoftClip(torch.ones(4)))
+    nn.init.constant_(encoder.branch.factor, 0.5)
+    return Autoencoder(encoder, MLP([2, 6, 4], "tanh"))
+
+
+@pytest.mark.parametrize("module", [autoencoder, gated])
+@pytest.mark.parametrize("penalty", [L1(), L2(), Cubic()], ids=["L1", "L2", "base"])
+def test_callbacks_see_the_gradient_of_loss_plus_alpha_times_penalty(X, penalty, module):
     def compare(net, batch, **kwargs):
         module = net.module_
         x, _ = batch
@@ -990,11 +998,12 @@ def test_callbacks_see_the_gradient_of_loss_plus_alpha_times_penalty(X, penalty)
         return True
 
     seen, callback = at("on_grad_computed", compare)
-    fitted(X, penalty=penalty, alpha=0.3, callbacks=[callback])
+    fitted(X, module(), penalty=penalty, alpha=0.3, callbacks=[callback])
     assert len(seen) == 3 * len(BATCH_SIZES)
 
 
-def test_the_loss_of_a_step_is_the_objective(X):
+@pytest.mark.parametrize("module", [autoencoder, gated])
+def test_the_loss_of_a_step_is_the_objective(X, module):
     objectives, before = at(
         "on_batch_begin",
         lambda net, batch, training, **kwargs: (
@@ -1003,7 +1012,7 @@ def test_the_loss_of_a_step_is_the_objective(X):
         ).item(),
     )
     losses, after = at("on_batch_end", lambda net, loss, **kwargs: loss.item())
-    fitted(X, penalty=L2(), alpha=0.3, callbacks=[before, after])
+    fitted(X, module(), penalty=L2(), alpha=0.3, callbacks=[before, after])
     # float32 rounding; the penalty is of size 1
     np.testing.assert_allclose(losses, objectives, rtol=1e-5)
 
