@@ -66,6 +66,7 @@ def test_a_penalty_of_weight_zero_is_exactly_none(curve, structure, penalty, ear
     parameters = {
         **structure,
         "early_stopping": early_stopping,
+        "validation_fraction": 0.3,
         "max_iter": 60 if early_stopping else 10,
         "n_iter_no_change": 60,
     }
