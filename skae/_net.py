@@ -330,8 +330,8 @@ class ReconstructionNet(NeuralNet):
         self._set_training(True)
         step = self._forward_step(*batch)
         step["loss"].backward()
-        weights = self._penalized()
-        if self._penalizes_weights and weights:
+        weights = self._penalized() if self._penalizes_weights else []
+        if weights:
             if all(w.is_leaf for w in weights):
                 self.penalty.backward(weights, self.alpha)
             else:

@@ -1,9 +1,8 @@
 """Fitted transformers for other runtimes, as ONNX models."""
 
 import importlib.metadata
-import os
-from pathlib import Path
 
+from skae import _model_file
 from skae._autoencoder import AutoencoderTransformer
 from skae._onnx import Graph, add_mapped, check_exportable, missing_package
 
@@ -75,7 +74,7 @@ def to_onnx(estimator, path=None, what="transform"):
         raise missing_package(error) from error
     model = _model(estimator, what)
     if path is not None:
-        _write(Path(path), model.SerializeToString())
+        _model_file.write(path, model.SerializeToString())
     return model
 
 
@@ -97,14 +96,3 @@ def _model(estimator, what):
         producer_name="skae",
         producer_version=importlib.metadata.version("skae"),
     )
-
-
-def _write(path, content):
-    """Write a file that is complete or not there."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
