@@ -32,7 +32,9 @@ def one_thread():
     whose core is taken: where another process keeps one of two cores busy, steps of half a
     millisecond took up to fifty.
     """
-    with _libraries().limit(limits=1), restored_threads():
+    # Torch's number is put back last: its MKL has one of its own, and threads to come have another,
+    # which the libraries' limits do not reach.
+    with restored_threads(), _libraries().limit(limits=1):
         torch.set_num_threads(1)
         yield
 

@@ -1,5 +1,8 @@
 """Numbers of threads."""
 
+import re
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -30,6 +33,23 @@ def test_one_thread_is_for_all_libraries_and_ends_with_the_block(n_threads):
         assert set(library_threads()) == {1}
     assert torch.get_num_threads() == n_threads
     assert library_threads() == before
+
+
+def mkl_threads():
+    """Return what torch's MKL is set to, which threadpoolctl does not know."""
+    return re.findall(r"mkl_get_max_threads\(\) : (\d+)", torch.__config__.parallel_info())
+
+
+def test_the_numbers_of_mkl_and_of_threads_to_come_are_put_back_too(n_threads):
+    before = mkl_threads()
+    with one_thread():
+        assert set(mkl_threads()) <= {"1"}
+    assert mkl_threads() == before
+    later = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert later == [n_threads]
 
 
 # ------------------------------------------------------------------------------------------ fits
