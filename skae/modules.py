@@ -134,7 +134,7 @@ class SoftClip(nn.Module):
     ----------
     sigma : Tensor of shape (n_features,)
         Standard deviation of each coordinate.
-    at : float, default=4.0
+    at : float, default=16.0
         Where to bend, in standard deviations.
 
     **Shape**
@@ -145,13 +145,13 @@ class SoftClip(nn.Module):
     --------
     >>> import torch
     >>> from skae.modules import SoftClip
-    >>> SoftClip(torch.tensor([1.0]))(torch.tensor([[0.1], [4.0], [1e6]])).round(decimals=2)
+    >>> SoftClip(torch.tensor([1.0]), at=4.0)(torch.tensor([[0.1], [4.0], [1e6]])).round(decimals=2)
     tensor([[0.1000],
             [2.8300],
             [4.0000]])
     """
 
-    def __init__(self, sigma, at=4.0):
+    def __init__(self, sigma, at=16.0):
         super().__init__()
         # The floor, a millionth of the mean feature's deviation, keeps the gradient finite where a
         # coordinate is constant in the training data.

@@ -599,7 +599,7 @@ class Residual(nn.Module):
 def test_the_penalty_leads_deep_own_networks_from_the_free_model_to_pca(digits):
     X, pca = digits[:500], small(n_components=4, max_iter=0).fit(digits[:500])
     scores = []
-    for alpha in (0, 1e-4, 1e-2, 1):
+    for alpha in (0, 1e-4, 1e-2, 10):
         model = small(
             n_components=4,
             encoder=Residual,
@@ -613,7 +613,7 @@ def test_the_penalty_leads_deep_own_networks_from_the_free_model_to_pca(digits):
     # weights by themselves would be at zero before their gates are open
     assert scores[1] > scores[0] - 0.05
     assert scores[1] > scores[2] > scores[3]
-    assert scores[3] == pytest.approx(pca.score(X), abs=0.02)
+    assert scores[3] == pytest.approx(pca.score(X), abs=1e-3)
 
 
 def test_an_instance_starts_from_its_weights(curve):
@@ -863,7 +863,7 @@ def fold_start(start, rows, X):
     with torch.no_grad():
         encoder.linear.weight.copy_(torch.tensor(components))
         decoder.linear.weight.copy_(torch.tensor(components.T))
-        decoder.clip.bound.copy_(torch.tensor(4 * codes.std(axis=0)))
+        decoder.clip.bound.copy_(torch.tensor(16 * codes.std(axis=0)))
     return start
 
 
@@ -875,7 +875,7 @@ def row_squares(X):
 @pytest.mark.parametrize("n_epochs", [0, 1, 6])
 def test_scores_are_those_of_folds_that_are_refitted_by_hand(curve, init, n_epochs):
     # one batch holds all rows, so that their order makes no difference
-    parameters = {"init": init, "batch_size": 1000, "average": False}
+    parameters = {"init": init, "batch_size": 1000, "average": False, "alpha": 1e-4}
     score = small(**parameters, max_iter=n_epochs).fit(curve).validation_scores_[n_epochs]
     start = small(**parameters, max_iter=0, early_stopping=False).fit(curve)
     errors = np.empty(len(curve))

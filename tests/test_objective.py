@@ -54,6 +54,50 @@ def same_models(one, other, X):
     )
 
 
+class Weights(Penalty):
+    def __call__(self, weights):
+        return sum(weight.square().sum() for weight in weights)
+
+
+class Rows(Penalty):
+    needs = ("code",)
+
+    def __call__(self, code):
+        return code.square().sum(dim=1)
+
+
+# --------------------------------------------------------------------------------- how much of it
+
+
+@pytest.mark.parametrize("penalty", [*PENALTIES, Weights(), Rows()], ids=repr)
+def test_the_automatic_weight_falls_with_the_rows_if_the_penalty_is_on_weights(digits, penalty):
+    on_weights = penalty in ("l2", "l1") or isinstance(penalty, Weights)
+    for X in (digits[:100, 10::8], digits[:1500, 10::8]):
+        expected = 0.1 / 1500 if on_weights and len(X) == 1500 else 1e-4
+        automatic = small(penalty=penalty, max_iter=5).fit(X)
+        given, free = (clone(automatic).set_params(alpha=a).fit(X) for a in (expected, 0))
+        assert automatic.alpha_ == given.alpha_ == automatic.net_.alpha == expected
+        assert automatic.alpha == "auto"
+        assert same_models(automatic, given, X)
+        assert not same_models(automatic, free, X)
+
+
+def test_a_search_may_have_the_automatic_weight_beside_others(curve):
+    search = GridSearchCV(small(), {"alpha": ["auto", 0.0, 1.0]}, cv=2).fit(curve)
+    assert search.best_params_["alpha"] != 1.0
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_another_word_than_auto_is_refused(curve):
+    with pytest.raises(ValueError, match=r"alpha.*'auto'.*'scale'"):
+        small(alpha="scale").fit(curve)
+
+
+def test_without_a_penalty_the_automatic_weight_changes_nothing(curve):
+    automatic, zero = (small(penalty=None, alpha=a).fit(curve) for a in ("auto", 0))
+    assert same_models(automatic, zero, curve)
+
+
 # -------------------------------------------------------------------- no strength is no presence
 
 

@@ -127,7 +127,7 @@ def test_a_first_chunk_followed_by_single_rows_learns(sheet):
 @pytest.mark.parametrize("parameters", [{}, {"optimizer": "sgd"}, {"average": False}], ids=str)
 def test_chunks_of_a_batch_each_are_the_batches_of_one_pass(sheet, parameters, monkeypatch):
     # in the order of the table, and from a start that does not follow PCA
-    parameters = {"init": "random", **parameters}
+    parameters = {"init": "random", "alpha": 1e-4, **parameters}
     monkeypatch.setattr(_batches.TensorBatches, "_order", lambda self: self.rows)
     one, other = (
         small(learning_rate_init=0.02, **parameters).partial_fit(sheet[3000:3032]) for _ in range(2)
@@ -295,9 +295,32 @@ def test_an_interrupted_call_leaves_the_transformer_as_it_was(sheet):
         Interrupting.now = False
     np.testing.assert_array_equal(fitted.transform(sheet), codes)
     np.testing.assert_array_equal(fitted.reconstruct(sheet), decoded)
+    assert (fitted.n_samples_seen_, fitted.alpha_) == (500, 1e-4)
     before = fitted.score(sheet)
     assert fitted.partial_fit(sheet[500:1000]).score(sheet) > before
     assert fitted.n_iter_ == 2
+
+
+def test_the_automatic_weight_of_the_penalty_is_that_for_all_rows_so_far(sheet):
+    fitted, given = small(), small()
+    for start, end in ((0, 700), (700, 1400), (1400, 2000)):
+        alpha = 0.1 / max(end, 1000)
+        fitted.partial_fit(sheet[start:end])
+        given.set_params(alpha=alpha).partial_fit(sheet[start:end])
+        assert fitted.n_samples_seen_ == end
+        assert fitted.alpha_ == fitted.net_.alpha == alpha
+    assert given.loss_curve_ == fitted.loss_curve_
+    np.testing.assert_array_equal(given.transform(sheet), fitted.transform(sheet))
+
+
+def test_rows_are_counted_from_a_fit_on_and_in_a_file(sheet, tmp_path):
+    fitted = small().fit(sheet[:1600])
+    assert fitted.n_samples_seen_ == 1600
+    fitted.save_model(tmp_path / "model")
+    loaded = AutoencoderTransformer.load_model(tmp_path / "model").partial_fit(sheet[1600:])
+    assert loaded.n_samples_seen_ == 4000
+    assert loaded.alpha_ == loaded.net_.alpha == 0.1 / 4000
+    assert fitted.fit(sheet[:50]).n_samples_seen_ == 50
 
 
 # ------------------------------------------------------------------------- gaps, names, categories
