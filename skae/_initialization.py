@@ -604,15 +604,31 @@ def with_linear_skip(encoder, decoder, to_code, to_row, inputs, columns, n_more)
     """
     to_code.to(inputs.device)
     with torch.no_grad():
-        row_clip = SoftClip(_deviations(columns.chunks()).to(inputs.device, torch.float32))
-        code_deviations = _deviations(to_code(rows) for rows in inputs.chunks())
-        code_clip = SoftClip(code_deviations.to(inputs.device, torch.float32))
+        row_clip = _soft_clip(columns.chunks)
+        code_clip = _soft_clip(lambda: map(to_code, inputs.chunks()))
     if n_more:
         to_code = nn.Sequential(to_code, nn.ConstantPad1d((0, n_more), 0.0))
     return (
         LinearSkip(to_code, encoder, row_clip),
         LinearSkip(to_row, decoder, code_clip),
     )
+
+
+def _soft_clip(chunks):
+    """Return what bends rows beyond most of them, and beyond all but ten in each column."""
+    reach = _tenth_largest(chunks())
+    return SoftClip(_deviations(chunks()).to(reach), reach=reach)
+
+
+def _tenth_largest(chunks):
+    """Return the tenth largest absolute value of each column, of rows that come in chunks."""
+    largest = None
+    for rows in chunks:
+        sizes = rows.abs().nan_to_num_(0.0)
+        if largest is not None:
+            sizes = torch.cat([largest, sizes])
+        largest = sizes.topk(min(10, len(sizes)), dim=0).values
+    return largest[-1]
 
 
 def _deviations(chunks):

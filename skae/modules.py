@@ -126,16 +126,19 @@ class TiedLinear(nn.Module):
 class SoftClip(nn.Module):
     """Bend each coordinate at some standard deviations, leaving its scale near 0 as it is.
 
-    ``c(u) = u / sqrt(1 + (u / (at * sigma))**2)`` is u for small u and never beyond ``at * sigma``.
-    Outside the range of the training data what follows therefore saturates; without it a few
-    extreme rows of a heavy-tailed table make the error on new rows explode.
+    ``c(u) = u / sqrt(1 + (u / bound)**2)`` is u for small u and never beyond ``bound``, which is
+    ``at * sigma``, or ``reach`` where that is more. Outside the range of the training data what
+    follows therefore saturates; without it a few extreme rows of a heavy-tailed table make the
+    error on new rows explode.
 
     Parameters
     ----------
     sigma : Tensor of shape (n_features,)
         Standard deviation of each coordinate.
-    at : float, default=16.0
+    at : float, default=4.0
         Where to bend, in standard deviations.
+    reach : Tensor of shape (n_features,), default=None
+        How far from zero there are data to learn from.
 
     **Shape**
 
@@ -145,17 +148,18 @@ class SoftClip(nn.Module):
     --------
     >>> import torch
     >>> from skae.modules import SoftClip
-    >>> SoftClip(torch.tensor([1.0]), at=4.0)(torch.tensor([[0.1], [4.0], [1e6]])).round(decimals=2)
+    >>> SoftClip(torch.tensor([1.0]))(torch.tensor([[0.1], [4.0], [1e6]])).round(decimals=2)
     tensor([[0.1000],
             [2.8300],
             [4.0000]])
     """
 
-    def __init__(self, sigma, at=16.0):
+    def __init__(self, sigma, at=4.0, reach=None):
         super().__init__()
         # The floor, a millionth of the mean feature's deviation, keeps the gradient finite where a
         # coordinate is constant in the training data.
-        self.register_buffer("bound", at * sigma.clamp_min(1e-6))
+        bound = at * sigma.clamp_min(1e-6)
+        self.register_buffer("bound", bound if reach is None else bound.maximum(reach))
 
     def forward(self, u):
         ratio = u / self.bound

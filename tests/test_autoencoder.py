@@ -863,7 +863,8 @@ def fold_start(start, rows, X):
     with torch.no_grad():
         encoder.linear.weight.copy_(torch.tensor(components))
         decoder.linear.weight.copy_(torch.tensor(components.T))
-        decoder.clip.bound.copy_(torch.tensor(16 * codes.std(axis=0)))
+        reach = np.sort(np.abs(codes), axis=0)[-10]
+        decoder.clip.bound.copy_(torch.tensor(np.maximum(4 * codes.std(axis=0), reach)))
     return start
 
 

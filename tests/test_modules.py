@@ -165,17 +165,22 @@ def test_soft_clip_is_its_formula(at):
     sigma = np.array([0.5, 1.0, 20.0])
     u = np.random.RandomState(0).normal(size=(50, 3)) * np.array([1.0, 10.0, 1000.0])
     clip = SoftClip(torch.tensor(sigma)) if at is None else SoftClip(torch.tensor(sigma), at)
-    expected = u / np.sqrt(1 + (u / ((at or 16.0) * sigma)) ** 2)
+    expected = u / np.sqrt(1 + (u / ((at or 4.0) * sigma)) ** 2)
     # float64 against float64
     np.testing.assert_allclose(clip(torch.tensor(u)).numpy(), expected, rtol=1e-14)
+
+
+def test_soft_clip_bends_as_far_as_it_reaches_or_at_its_deviations():
+    clip = SoftClip(torch.tensor([1.0, 1.0, 2.0]), at=3.0, reach=torch.tensor([0.0, 5.0, 6.5]))
+    assert clip.bound.tolist() == [3.0, 5.0, 6.5]
 
 
 def test_soft_clip_keeps_the_scale_near_zero():
     clip = SoftClip(torch.tensor([2.0], dtype=torch.float64))
     u = torch.tensor([[1e-4]], dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(clip(u), u)
-    # 1 - 1.5 * (u / 16 sigma)**2 in the first order, and (1e-4 / 32)**2 is 1e-11
-    assert slope.item() == pytest.approx(1, abs=2e-11)
+    # 1 - 1.5 * (u / 4 sigma)**2 in the first order, and (1e-4 / 8)**2 is 1.6e-10
+    assert slope.item() == pytest.approx(1, abs=1e-9)
 
 
 @pytest.mark.parametrize("u", [1e6, 1e15, 1e30])
@@ -183,7 +188,7 @@ def test_soft_clip_saturates_at_its_bound_however_large_the_input(u):
     clip = SoftClip(torch.tensor([0.5, 1.0, 3.0]))
     bent = clip(torch.tensor([[u, -u, u]]))
     # one rounding: 1e6 is beyond the last digit that the 1 under the root can change
-    torch.testing.assert_close(bent, torch.tensor([[8.0, -16.0, 48.0]]), rtol=2e-7, atol=0)
+    torch.testing.assert_close(bent, torch.tensor([[2.0, -4.0, 12.0]]), rtol=2e-7, atol=0)
 
 
 def test_soft_clip_never_passes_its_bound():
@@ -191,7 +196,7 @@ def test_soft_clip_never_passes_its_bound():
     u = torch.logspace(-5, 30, 2000)[:, None]
     bent = clip(u)
     # one rounding of the quotient
-    assert bent.max() <= 16 * (1 + 1.2e-7)
+    assert bent.max() <= 4 * (1 + 1.2e-7)
     assert bool((bent <= u).all())
 
 
@@ -201,13 +206,13 @@ def test_soft_clip_of_a_coordinate_without_variance_has_a_finite_gradient(u):
     x = torch.tensor([[u]], requires_grad=True)
     bent = clip(x)
     (slope,) = torch.autograd.grad(bent, x)
-    assert abs(bent.item()) <= 16e-6 * (1 + 1.2e-7)  # its bound, with one rounding
+    assert abs(bent.item()) <= 4e-6 * (1 + 1.2e-7)  # its bound, with one rounding
     assert 0 <= slope.item() <= 1
 
 
 def test_soft_clips_floor_leaves_small_deviations_alone():
     sigma = torch.tensor([2e-6, 1.0])
-    assert torch.equal(SoftClip(sigma).bound, 16 * sigma)
+    assert torch.equal(SoftClip(sigma).bound, 4 * sigma)
 
 
 # ------------------------------------------------------------------------------------ gate, skip
@@ -270,7 +275,7 @@ def test_logistics_units_are_saved_with_it():
 def test_the_bound_of_a_soft_clip_is_saved_with_it():
     clip = SoftClip(torch.ones(1))
     clip.load_state_dict(SoftClip(torch.tensor([3.0])).state_dict())
-    assert clip.bound.item() == 48
+    assert clip.bound.item() == 12
 
 
 @pytest.mark.parametrize(
