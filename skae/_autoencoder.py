@@ -27,6 +27,7 @@ from torch.optim import Optimizer
 
 from skae import _model_file, corruptions
 from skae._axes import CodeMoments, axes_of, ordered_axes, principal_axes, turned, unturned
+from skae._backpropagation import Evaluated, is_evaluated
 from skae._batches import (
     InputRows,
     RowsOnDemand,
@@ -1173,7 +1174,7 @@ class AutoencoderTransformer(
 
     def _reconstructed(self, X):
         module = self._module(X.dtype)
-        return self._map(lambda rows: self._from_units(module(self._to_units(rows))), X)
+        return self._mapped_to_rows(lambda rows: module(self._to_units(rows)), X)
 
     def _map(self, function, X):
         """Apply a function of some rows, giving a tensor, to all of them."""
@@ -1183,20 +1184,33 @@ class AutoencoderTransformer(
                 values = function(X[rows])
                 if mapped is None:
                     mapped = np.empty((X.shape[0], *values.shape[1:]), X.dtype)
-                mapped[rows] = values.cpu().numpy()
+                torch.from_numpy(mapped[rows]).copy_(values)  # by all threads, and NumPy's by one
         return mapped
 
     def _decoded(self, codes):
         decode = self._module(codes.dtype).decode
-        return self._map(
-            lambda rows: self._from_units(decode(self._tensor(rows) / self.code_scale_)), codes
+        return self._mapped_to_rows(
+            lambda rows: decode(self._tensor(rows) / self.code_scale_), codes
         )
+
+    def _mapped_to_rows(self, function, X):
+        """The same for a function that gives rows as the networks do, brought to the data's units.
+
+        They are written where they belong, without a tensor between: as new memory is slow, each
+        pass over rows counts beside a small decoder.
+        """
+        mapped = np.empty((X.shape[0], self.n_features_in_), X.dtype)
+        with torch.inference_mode():
+            for rows in chunks_of(X):
+                self._put_in_units(function(X[rows]), torch.from_numpy(mapped[rows]))
+        return mapped
 
     def _module(self, dtype):
         """Return the networks in the precision in which arrays of a dtype are mapped."""
+        module = self.net_.module_
         if inference_dtype(dtype, self.device_) is torch.float64:
-            return copy.deepcopy(self.net_.module_).double()
-        return self.net_.module_
+            module = copy.deepcopy(module).double()
+        return Evaluated(module) if is_evaluated(module) else module
 
     def _tensor(self, rows, device=None):
         device = self.device_ if device is None else device
@@ -1225,17 +1239,19 @@ class AutoencoderTransformer(
         # rows have finite codes.
         return units.clamp_(-1e15, 1e15)
 
-    def _from_units(self, outputs):
-        """Return rows of what the networks give."""
+    def _put_in_units(self, outputs, rows):
+        """Write what the networks give into rows, in the units of the data."""
         units = in_rows(outputs, self._layout) if self._layout.categorical else outputs
         mean, scale = (
             torch.as_tensor(some, dtype=units.dtype, device=units.device)
             for some in (self.mean_, self.scale_)
         )
-        rows = units.mul(scale).add_(mean)
+        if units.device == rows.device:
+            torch.addcmul(mean, units, scale, out=rows)
+        else:
+            rows.copy_(torch.addcmul(mean, units, scale))
         if isinstance(self.net_.module_.output, Logistic):
             rows.clamp_(0, 1)  # which units and back may have left by a rounding
-        return rows
 
     def _judged(self, dtype):
         """Return a function of rows that gives the loss of each entry, and the rows in units.

@@ -3,7 +3,8 @@
 Most of a training step on a small network is not arithmetic: it is autograd's graph, a dozen calls
 of the optimiser's, and memory that is asked for and given back. Here each layer's derivative is a
 call or two into buffers that are kept, and the weights are views of one vector, so that an
-optimiser's step is one call. What is not known here is left to autograd.
+optimiser's step is one call. What is not known here is left to autograd. The forward passes alone
+serve to map rows.
 """
 
 from functools import partial
@@ -128,12 +129,56 @@ class WrittenOut:
         n_rows = len(x)
         if n_rows not in self.layers:
             parts = self.module.encoder, self.module.decoder
-            self.layers[n_rows] = [_layer(part, n_rows) for part in parts]
+            self.layers[n_rows] = [_layer(part, n_rows, _LAYERS) for part in parts]
         encoder, decoder = self.layers[n_rows]
         output = decoder.forward(encoder.forward(self.input(x)))
         error = self.error(output, target)  # output is the gradient by it from here on
         encoder.backward(decoder.backward(output, True), False)
         return error
+
+
+class Evaluated:
+    """The forward passes of a trained autoencoder, into buffers that are kept.
+
+    For rows that come in chunks of one size: no chunk waits for memory. What is returned may be
+    such a buffer, and stays as it is until the next call.
+
+    Parameters
+    ----------
+    module : Autoencoder
+        Such that :func:`is_evaluated` holds.
+    """
+
+    def __init__(self, module):
+        self.module = module
+        self.layers = {}
+
+    def encode(self, x):
+        return self._passed(self.module.encoder, self.module.input(x))
+
+    def decode(self, code):
+        return self.module.output(self._passed(self.module.decoder, code))
+
+    def __call__(self, x):
+        return self.decode(self.encode(x))
+
+    def _passed(self, part, x):
+        key = part, len(x)
+        if key not in self.layers:
+            self.layers[key] = _layer(part, len(x), _EVALUATED)
+        return self.layers[key].forward(x)
+
+
+def is_evaluated(module):
+    """Return whether :class:`Evaluated` knows all about the halves of an autoencoder."""
+    parts = [part for half in (module.encoder, module.decoder) for part in half.modules()]
+    paths = [part.linear for part in parts if type(part) is LinearSkip]
+    return (
+        all(type(part) in _EVALUATED for part in parts)
+        and all(map(_is_plain, paths))
+        and all(p.bias is not None for p in parts if type(p) is nn.Linear and p not in paths)
+        and is_untouched(module.modules(), ())
+    )
 
 
 def is_known(module, criterion):
@@ -240,13 +285,15 @@ class _MixedError:
 # may overwrite; it sets the gradients of the weights and returns that by the input, if wanted.
 
 
-def _layer(module, n_rows):
-    return _LAYERS[type(module)](module, n_rows)
+def _layer(module, n_rows, kinds):
+    make = kinds[type(module)]
+    parts = (kinds,) if make in (_Sequence, _Skip) else ()
+    return make(module, n_rows, *parts)
 
 
 class _Sequence:
-    def __init__(self, sequence, n_rows):
-        self.layers = [_layer(module, n_rows) for module in sequence]
+    def __init__(self, sequence, n_rows, kinds):
+        self.layers = [_layer(module, n_rows, kinds) for module in sequence]
 
     def forward(self, x):
         for layer in self.layers:
@@ -289,8 +336,8 @@ class _Linear:
 class _Skip:
     """The linear path is added to what the branch gives by the call that computes it."""
 
-    def __init__(self, skip, n_rows):
-        self.clip, self.branch = _layer(skip.clip, n_rows), _layer(skip.branch, n_rows)
+    def __init__(self, skip, n_rows, kinds):
+        self.clip, self.branch = (_layer(m, n_rows, kinds) for m in (skip.clip, skip.branch))
         self.linear = _Linear(skip.linear, n_rows)
 
     def forward(self, x):
@@ -321,6 +368,19 @@ class _Clip:
 
     def backward(self, gradient, wanted):
         return gradient.mul_(self.root.pow_(3)) if wanted else None
+
+
+class _BoundedClip(_Clip):
+    """The same for rows of any size, whose squares may overflow, with two more passes over them."""
+
+    def __init__(self, clip, n_rows):
+        super().__init__(clip, n_rows)
+        self.bound = clip.bound
+
+    def forward(self, u):
+        torch.mul(u, self.inverse_bound, out=self.output).clamp_(-1e18, 1e18)
+        torch.addcmul(self.one, self.output, self.output, out=self.root).rsqrt_()
+        return self.output.mul_(self.root).mul_(self.bound)
 
 
 class _Activation:
@@ -376,4 +436,10 @@ _LAYERS = {
     MLP: _Sequence,
     LinearSkip: _Skip,
     SoftClip: _Clip,
+}
+_EVALUATED = {
+    **_LAYERS,
+    nn.Sequential: _Sequence,
+    nn.Dropout: _Identity,
+    SoftClip: _BoundedClip,
 }

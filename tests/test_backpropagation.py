@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from skae._backpropagation import FlatWeights, WrittenOut, is_known, is_untouched
+from skae._backpropagation import (
+    Evaluated,
+    FlatWeights,
+    WrittenOut,
+    _BoundedClip,
+    is_evaluated,
+    is_known,
+    is_untouched,
+)
 from skae._mixed import N_EMBEDDED, Layout, MixedInput, MixedLoss, MixedOutput
 from skae.losses import Huber, Loss, SquaredError
 from skae.modules import (
@@ -315,3 +323,78 @@ def test_the_optimiser_goes_on_with_each_weight_as_if_it_had_always_had_it(kind,
     for ours, theirs in zip(flat_module.parameters(), plain_module.parameters(), strict=True):
         # vectorised arithmetic and that of a tensor's last few entries may round otherwise
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+# ------------------------------------------------------------------------------------- evaluation
+
+
+def trained(*args, **kwargs):
+    """Return an autoencoder as fits leave them, with axes that are turned."""
+    module = autoencoder(*args, **kwargs)
+    axes = [nn.Linear(N_COMPONENTS, N_COMPONENTS) for _ in range(2)]
+    module.encoder = nn.Sequential(module.encoder, axes[0])
+    module.decoder = nn.Sequential(axes[1], module.decoder)
+    return module.eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 4)])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_evaluated_passes_are_those_of_the_module(activation, hidden, skip, dtype):
+    module = trained(activation, hidden, skip, dropout=0.5).to(dtype)
+    assert is_evaluated(module)
+    evaluated = Evaluated(module)
+    # sums of a few dozen products, in another order
+    close = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 1e-12, "atol": 0}
+    with torch.inference_mode():
+        for n, seed in [(7, 1), (6, 2), (7, 3), (1, 4)]:
+            x = rows(n, seed).to(dtype)
+            kept = x.clone()
+            for passed, expected in (
+                (evaluated.encode, module.encode),
+                (evaluated.decode, module.decode),
+                (evaluated, module),
+            ):
+                given = x[:, :N_COMPONENTS].contiguous() if passed == evaluated.decode else x
+                torch.testing.assert_close(passed(given), expected(given), **close)
+            assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize("size", [1e6, 1e15, 1e19, 1e30])
+def test_evaluated_branches_are_bent_at_any_size(size):
+    module = autoencoder().eval()
+    x = size * rows().sign()
+    bent = _BoundedClip(module.encoder.clip, len(x)).forward(x)
+    # two roundings more than the quotient's
+    torch.testing.assert_close(bent, module.encoder.clip(x), rtol=1e-6, atol=0)
+    torch.testing.assert_close(Evaluated(module).encode(x), module.encode(x), rtol=1e-5, atol=0)
+
+
+def test_evaluation_goes_through_what_fills_gaps_and_through_the_output():
+    module = trained()
+    module.input = Filled(torch.eye(N_FEATURES)[:2], torch.ones(2))
+    module.output = Logistic(torch.full((N_FEATURES,), 0.5), 0.5)
+    x = rows()
+    x[2, 3] = torch.nan
+    with torch.inference_mode():
+        torch.testing.assert_close(Evaluated(module)(x), module(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda module: module.encoder[0].branch[0].register_forward_hook(lambda *args: None),
+        lambda module: module.register_forward_pre_hook(lambda *args: None),
+        lambda module: module.decoder.append(nn.Linear(N_FEATURES, N_FEATURES, bias=False)),
+        lambda module: module.decoder.append(Gate(nn.Identity())),
+        lambda module: module.decoder.append(nn.LayerNorm(N_FEATURES)),
+        lambda module: module.decoder.append(type("Own", (nn.Linear,), {})(N_FEATURES, N_FEATURES)),
+        lambda module: setattr(module.encoder[0], "linear", nn.Linear(N_FEATURES, N_COMPONENTS)),
+    ],
+)
+def test_what_is_not_known_is_left_to_the_module(change):
+    module = trained()
+    assert is_evaluated(module)
+    change(module)
+    assert not is_evaluated(module)
