@@ -1194,7 +1194,7 @@ class AutoencoderTransformer(
         )
 
     def _mapped_to_rows(self, function, X):
-        """The same for a function that gives rows as the networks do, brought to the data's units.
+        """Apply a function of some rows, giving rows in units, to all, and leave the units.
 
         They are written where they belong, without a tensor between: as new memory is slow, each
         pass over rows counts beside a small decoder.
