@@ -717,7 +717,7 @@ class AutoencoderTransformer(
             Codes, in the units of the data; float32 if X is, float64 otherwise.
         """
         X = self._validated(X)
-        encode = self._module(X.dtype).encode
+        encode = self._module(X).encode
         return self._map(lambda rows: encode(self._to_units(rows)) * self.code_scale_, X)
 
     def inverse_transform(self, X, as_frame=False):
@@ -798,7 +798,7 @@ class AutoencoderTransformer(
             rows' baseline, see `score_features`.
         """
         X = self._validated(X)
-        judged, _ = self._judged(X.dtype)
+        judged, _ = self._judged(X)
         units = self._tensor(self._judge.units.astype(X.dtype))
 
         def squares(rows):
@@ -876,7 +876,7 @@ class AutoencoderTransformer(
             was constant it is the loss itself, in units of ``scale_``. The index is that of X.
         """
         rows = self._validated(X, accept_sparse=False)
-        judged, _ = self._judged(rows.dtype)
+        judged, _ = self._judged(rows)
         losses = self._map(lambda some: judged(some)[0], rows)
         baselines = self._judge.baselines
         errors = losses / np.where(baselines > 0, baselines, 1.0)
@@ -1173,7 +1173,7 @@ class AutoencoderTransformer(
         return like(template, values, self._known_categories, index)
 
     def _reconstructed(self, X):
-        module = self._module(X.dtype)
+        module = self._module(X)
         return self._mapped_to_rows(lambda rows: module(self._to_units(rows)), X)
 
     def _map(self, function, X):
@@ -1188,7 +1188,7 @@ class AutoencoderTransformer(
         return mapped
 
     def _decoded(self, codes):
-        decode = self._module(codes.dtype).decode
+        decode = self._module(codes).decode
         return self._mapped_to_rows(
             lambda rows: decode(self._tensor(rows) / self.code_scale_), codes
         )
@@ -1205,12 +1205,14 @@ class AutoencoderTransformer(
                 self._put_in_units(function(X[rows]), torch.from_numpy(mapped[rows]))
         return mapped
 
-    def _module(self, dtype):
-        """Return the networks in the precision in which arrays of a dtype are mapped."""
+    def _module(self, X):
+        """Return the networks in the precision in which X is mapped."""
         module = self.net_.module_
-        if inference_dtype(dtype, self.device_) is torch.float64:
+        if inference_dtype(X.dtype, self.device_) is torch.float64:
             module = copy.deepcopy(module).double()
-        return Evaluated(module) if is_evaluated(module) else module
+        # one chunk would make its buffers, and use them once
+        has_chunks = X.shape[0] > chunk_rows(X.shape[1])
+        return Evaluated(module) if has_chunks and is_evaluated(module) else module
 
     def _tensor(self, rows, device=None):
         device = self.device_ if device is None else device
@@ -1253,13 +1255,13 @@ class AutoencoderTransformer(
         if isinstance(self.net_.module_.output, Logistic):
             rows.clamp_(0, 1)  # which units and back may have left by a rounding
 
-    def _judged(self, dtype):
+    def _judged(self, X):
         """Return a function of rows that gives the loss of each entry, and the rows in units.
 
         The loss is zero where the entry is missing. Beside it, what computes losses.
         """
-        module = self._module(dtype)
-        judge = copy.deepcopy(self._judge).to(self.device_, inference_dtype(dtype, self.device_))
+        module = self._module(X)
+        judge = copy.deepcopy(self._judge).to(self.device_, inference_dtype(X.dtype, self.device_))
         constant = torch.from_numpy(judge.baselines == 0).to(self.device_)
         constant = constant if constant.any() else None
 
@@ -1275,7 +1277,7 @@ class AutoencoderTransformer(
     def _feature_losses(self, X):
         """Return sums over rows, for each feature: its losses, those of its baseline, and how many
         entries they are of."""
-        judged, judge = self._judged(X.dtype)
+        judged, judge = self._judged(X)
         sums = np.zeros((2, self.n_features_in_))
         with torch.inference_mode():
             for rows in chunks_of(X):

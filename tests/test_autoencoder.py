@@ -30,7 +30,8 @@ from skorch.callbacks import (
 )
 from torch import nn
 
-from skae import AutoencoderTransformer
+from skae import AutoencoderTransformer, _autoencoder, _batches
+from skae._backpropagation import Evaluated
 from skae._callbacks import cross_fitted
 from skae.modules import MLP, LinearSkip
 from skae.penalties import L2, Penalty
@@ -1140,3 +1141,37 @@ def test_an_mlp_class_can_be_given_as_a_callable(curve):
     encoder = MLP([5, 16, 2], "gelu")
     autoencoder = small(encoder=encoder).fit(curve)
     assert isinstance(autoencoder.encoder_[0].branch, MLP)
+
+
+# ------------------------------------------------------------------------------- rows in chunks
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
+@pytest.mark.parametrize("parameters", [{}, TEXTBOOK, {"dropout": 0.3}, {"encoder": Encoder}])
+def test_rows_in_chunks_are_mapped_as_all_at_once(curve, monkeypatch, parameters, gaps, dtype):
+    X = ((curve - curve.min(axis=0)) / np.ptp(curve, axis=0)).astype(dtype)
+    if gaps:
+        X[::7, 1] = np.nan
+    fitted = small(**{"early_stopping": False, **parameters}).fit(X)
+    codes = fitted.transform(X)
+
+    def answers():
+        return (
+            fitted.transform(X),
+            fitted.inverse_transform(codes),
+            fitted.reconstruct(X),
+            fitted.score_samples(X),
+            fitted.score_features(X),
+        )
+
+    at_once, made = answers(), []
+    monkeypatch.setattr(
+        _autoencoder, "Evaluated", lambda module: made.append(module) or Evaluated(module)
+    )
+    monkeypatch.setattr(_batches, "_CHUNK_ROWS", 64)  # four of them, and a shorter one
+    # the same sums in another order, in the precision of X
+    close = {"rtol": 1e-4, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-9, "atol": 1e-12}
+    for some, expected in zip(answers(), at_once, strict=True):
+        np.testing.assert_allclose(some, expected, **close)
+    assert len(made) == (0 if "encoder" in parameters else 5)
