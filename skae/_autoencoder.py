@@ -102,6 +102,7 @@ from skae._persistence import (
     shapes_of,
 )
 from skae._progress import ProgressBar, TrainingTask, fit_task
+from skae._soap import Soap
 from skae._threads import one_thread, restored_threads
 from skae._torch import inference_dtype, may_have_gaps, resolve_device, seeded
 from skae.losses import AbsoluteError, BinaryCrossEntropy, EntrywiseLoss, Huber, Loss, SquaredError
@@ -118,6 +119,7 @@ from skae.penalties import KL, L1, L2, PIECES, ActivityL1, Contractive, Penalty
 
 # Nesterov's momentum as in scikit-learn's networks.
 _OPTIMIZERS = {
+    "soap": (Soap, {}),
     "adam": (torch.optim.Adam, {"fused": True}),
     "adamw": (torch.optim.AdamW, {"fused": True}),
     "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
@@ -287,16 +289,19 @@ class AutoencoderTransformer(
         Standard deviation of the noise, in units of the data's mean feature standard deviation, or
         share of the entries. 0 is the same as ``corruption=None``.
 
-    optimizer : {'adam', 'adamw', 'sgd', 'rmsprop'} or type, default='adam'
-        Optimiser, or a subclass of ``torch.optim.Optimizer``. ``'sgd'`` has Nesterov's momentum
-        of 0.9.
+    optimizer : {'soap', 'adam', 'adamw', 'sgd', 'rmsprop'} or type, default='soap'
+        Optimiser, or a subclass of ``torch.optim.Optimizer``. ``'soap'`` (Vyas et al., 2024) is
+        Adam along axes on which the gradients by the units of a hidden layer are uncorrelated, and
+        needs some quarter of Adam's steps. Hidden layers are those between linear layers of a chain
+        (``torch.nn.Sequential``), up to 512 units wide; other weights get Adam's steps. ``'sgd'``
+        has Nesterov's momentum of 0.9.
 
-    learning_rate_init : float, default=4e-3
+    learning_rate_init : float, default=8e-3
         Learning rate. It is constant unless a callback changes it.
 
     batch_size : int or 'auto', default='auto'
-        Largest number of rows in a training step. ``'auto'`` is a sixteenth of the training rows,
-        rounded to a power of two between 32 and 256.
+        Largest number of rows in a training step. ``'auto'`` is four times the square root of the
+        number of training rows, rounded to a power of two between 32 and 256.
 
     max_iter : int, default=200
         Largest number of epochs. 0 gives the start, that is PCA.
@@ -469,6 +474,8 @@ class AutoencoderTransformer(
     B. T. Polyak and A. B. Juditsky, "Acceleration of Stochastic Approximation by Averaging",
     SIAM J. Control Optim. 30 (1992), doi:10.1137/0330046.
 
+    N. Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam" (2024), arXiv:2409.11321.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
@@ -550,8 +557,8 @@ class AutoencoderTransformer(
         alpha="auto",
         corruption=None,
         corruption_level=0.1,
-        optimizer="adam",
-        learning_rate_init=4e-3,
+        optimizer="soap",
+        learning_rate_init=8e-3,
         batch_size="auto",
         max_iter=200,
         average=True,
@@ -1964,6 +1971,9 @@ class AutoencoderTransformer(
             corruption=self._corruption(),
             corruption_level=self.corruption_level,
             average_decay=0.99 if self.average else 0.0,
+            # The shorter the average's memory, the sooner it has left the start behind, and the
+            # more it has of single steps, by which epochs of few rows are judged wrongly.
+            average_warm_up=min(max(len(data) / 100, 1.5), 10.0),
             verbose=self.verbose,
             device=data.device,
             **{f"optimizer__{name}": value for name, value in options.items()},
@@ -1980,7 +1990,7 @@ class AutoencoderTransformer(
     def _batch_size(self, n_samples):
         if self.batch_size != "auto":
             return self.batch_size
-        return min(max(2 ** round(math.log2(n_samples / 16)), 32), 256)
+        return min(max(2 ** round(math.log2(4 * math.sqrt(n_samples))), 32), 256)
 
     def _read_training(self, net, course):
         """Set what the course of training tells."""

@@ -23,16 +23,15 @@ _aten = torch.ops.aten
 class FlatWeights:
     """Weights, and their gradients, as views of one vector each, while they are attached to it.
 
-    The vector takes their place in an optimiser that treats each entry alike.
-
     Parameters
     ----------
     weights : list of Parameter
         All float32 and on one device.
     penalized : list of Parameter
         Some of them, which come first in the vector.
-    optimizer : torch.optim.Optimizer
-        It has them in its only group and has made no step yet.
+    optimizer : torch.optim.Optimizer, default=None
+        One that treats each entry alike. It has the weights in its only group and has made no step
+        yet; the vector takes their place.
 
     Attributes
     ----------
@@ -41,7 +40,7 @@ class FlatWeights:
         The penalised part of the vector, with its gradient; empty if that is.
     """
 
-    def __init__(self, weights, penalized, optimizer):
+    def __init__(self, weights, penalized, optimizer=None):
         first = {id(weight) for weight in penalized}
         self.weights = penalized + [weight for weight in weights if id(weight) not in first]
         self.vector = nn.Parameter(self.copied())
@@ -51,8 +50,9 @@ class FlatWeights:
         part.grad = self.vector.grad[:n_penalized]
         self.penalized = [part] if n_penalized else []
         self.addresses = [part.data_ptr() for part in self.parts(self.vector)]
-        (self.group,) = optimizer.param_groups
-        self.group["params"] = [self.vector]
+        self.optimizer = optimizer
+        if optimizer is not None:
+            optimizer.param_groups[0]["params"] = [self.vector]
 
     def copied(self):
         """Return a copy of all weights as one vector."""
@@ -81,13 +81,15 @@ class FlatWeights:
             weight.data = weight.data.clone()
             weight.grad = None
 
-    def give_back(self, optimizer):
+    def give_back(self):
         """Detach the weights and give them to the optimiser again, each with what it remembers."""
         self.detach()
-        self.group["params"] = self.weights
-        memory = optimizer.state.pop(self.vector, {})
+        if self.optimizer is None:
+            return
+        self.optimizer.param_groups[0]["params"] = self.weights
+        memory = self.optimizer.state.pop(self.vector, {})
         for i, weight in enumerate(self.weights):
-            optimizer.state[weight] = {
+            self.optimizer.state[weight] = {
                 name: self.parts(value)[i] if value.shape == self.vector.shape else value.clone()
                 for name, value in memory.items()
             }

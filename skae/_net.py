@@ -10,16 +10,19 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, P
 from skae import corruptions
 from skae._backpropagation import FlatWeights, WrittenOut, is_known, is_untouched
 from skae._batches import TensorBatches
+from skae._soap import Soap, hidden_sides
 from skae._torch import seeded
 from skae.penalties import Penalty
 
-# Those that treat each entry of the weights alike, and never ask for the value of J.
+# Those that treat each entry of the weights alike.
 _ENTRYWISE_OPTIMIZERS = (
     torch.optim.Adam,
     torch.optim.AdamW,
     torch.optim.SGD,
     torch.optim.RMSprop,
 )
+# Those that never ask for the value of J.
+_GRADIENT_OPTIMIZERS = (*_ENTRYWISE_OPTIMIZERS, Soap)
 # How often held-out rows are corrupted: what one draw hides is mostly luck. Of four the mean tells
 # epochs apart as twice as many rows or more would.
 _N_DRAWS = 4
@@ -59,9 +62,7 @@ class WeightAverage:
     """Exponential moving average of parameters, which stands in their place outside of training.
 
     A constant high learning rate whose iterates are averaged reaches in few epochs what a low one
-    reaches in many, and the average needs no horizon, so that it goes with early stopping. That
-    the average holds on to the start, PCA, for its first ``1 / (1 - decay)`` steps is welcome: on
-    tables of few rows, where that is many epochs, it moves by small and safe steps.
+    reaches in many, and the average needs no horizon, so that it goes with early stopping.
 
     :class:`torch.optim.swa_utils.AveragedModel` does the same in some ten times the time, a tenth
     of a step on a small network.
@@ -70,18 +71,26 @@ class WeightAverage:
     ----------
     parameters : iterable of Tensor
     decay : float
-        Weight of the past in each step.
+        Weight of the past in each step, or the most that it comes to.
+    warm_up : float, default=0.0
+        After ``t`` steps the weight of the past is ``t / (warm_up + t)`` at most: the average is of
+        the latest ``t / warm_up`` steps, roughly. With 0 it is `decay` from the first step, so that
+        the average holds on to the start for ``1 / (1 - decay)`` steps.
     """
 
-    def __init__(self, parameters, decay):
+    def __init__(self, parameters, decay, warm_up=0.0):
         self.parameters = [p for p in parameters if p.requires_grad]
         self.average = [p.detach().clone() for p in self.parameters]
         self.decay = decay
+        self.warm_up = warm_up
+        self.n_steps = 0
 
     @torch.no_grad()
     def update(self):
         """Take the parameters after one more step into the average."""
-        torch._foreach_lerp_(self.average, self.parameters, 1 - self.decay)
+        self.n_steps += 1
+        past = min(self.decay, self.n_steps / (self.warm_up + self.n_steps))
+        torch._foreach_lerp_(self.average, self.parameters, 1 - past)
 
     @contextlib.contextmanager
     def set_aside(self):
@@ -138,6 +147,8 @@ class ReconstructionNet(NeuralNet):
         Its second argument.
     average_decay : float, default=0.99
         As in :class:`WeightAverage`; with 0 the average is the latest weights.
+    average_warm_up : float, default=0.0
+        As there.
     **kwargs : dict
         As in :class:`skorch.NeuralNet`.
     """
@@ -152,6 +163,7 @@ class ReconstructionNet(NeuralNet):
         corruption=None,
         corruption_level=0.0,
         average_decay=0.99,
+        average_warm_up=0.0,
         iterator_train=TensorBatches,
         iterator_valid=TensorBatches,
         **kwargs,
@@ -164,6 +176,7 @@ class ReconstructionNet(NeuralNet):
         self.corruption = corruption
         self.corruption_level = corruption_level
         self.average_decay = average_decay
+        self.average_warm_up = average_warm_up
 
     @property
     def _default_callbacks(self):
@@ -182,8 +195,11 @@ class ReconstructionNet(NeuralNet):
         # Optimisers that search along a line go by the value of J, not by its gradient alone. To
         # the others, and where no callback looks, the value of a penalty on weights is nothing.
         self.objective_read_ = self.batches_watched_ or not isinstance(
-            self.optimizer_, _ENTRYWISE_OPTIMIZERS
+            self.optimizer_, _GRADIENT_OPTIMIZERS
         )
+        if isinstance(self.optimizer_, Soap):
+            for weight, sides in hidden_sides(self.module_):
+                self.optimizer_.turn(weight, sides)
         self._choose_steps()
         return self
 
@@ -234,7 +250,7 @@ class ReconstructionNet(NeuralNet):
             weights = self.module_.parameters()
             if self.written_out_ is not None:
                 weights = [self.flat_.vector]
-            self.average_ = WeightAverage(weights, self.average_decay)
+            self.average_ = WeightAverage(weights, self.average_decay, self.average_warm_up)
         while True:
             self.notify("on_epoch_begin", **datasets)
             self._look_at_weights()
@@ -249,12 +265,13 @@ class ReconstructionNet(NeuralNet):
         if (
             not self.objective_read_
             and not self._needs
-            and type(self.optimizer_) in _ENTRYWISE_OPTIMIZERS
+            and type(self.optimizer_) in _GRADIENT_OPTIMIZERS
             and is_known(self.module_, self.criterion_)
         ):
             weights = list(self.module_.parameters())
             self.penalized_ = self.module_.penalized_weights()
-            self.flat_ = FlatWeights(weights, self.penalized_, self.optimizer_)
+            entrywise = None if isinstance(self.optimizer_, Soap) else self.optimizer_
+            self.flat_ = FlatWeights(weights, self.penalized_, entrywise)
             self.written_out_ = WrittenOut(self.module_, self.criterion_)
 
     def _look_at_weights(self):
@@ -271,7 +288,7 @@ class ReconstructionNet(NeuralNet):
 
     def _leave_written_out(self):
         self.written_out_ = None
-        self.flat_.give_back(self.optimizer_)
+        self.flat_.give_back()
         if self.average_ is not None:
             self.average_.parameters = self.flat_.weights
             self.average_.average = self.flat_.parts(*self.average_.average)
@@ -481,6 +498,7 @@ class ReconstructionNet(NeuralNet):
     SETTINGS = (
         "alpha",
         "average_decay",
+        "average_warm_up",
         "batch_size",
         "corruption",
         "corruption_level",

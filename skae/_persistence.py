@@ -29,6 +29,7 @@ from skae._frames import is_polars
 from skae._initialization import StreamPCA
 from skae._mixed import Layout, MixedInput, MixedLoss, MixedOutput, ObservedLoss, OnNumbers
 from skae._net import ReconstructionNet
+from skae._soap import Soap
 from skae._templates import described_frame, frame_of_description
 from skae._torch import device_or_cpu
 
@@ -47,6 +48,7 @@ _CONSTANTS = {
     "AdamW": torch.optim.AdamW,
     "SGD": torch.optim.SGD,
     "RMSprop": torch.optim.RMSprop,
+    "SOAP": Soap,
     "TensorBatches": TensorBatches,
     "TimedBatches": TimedBatches,
 }

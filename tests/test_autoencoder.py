@@ -216,7 +216,7 @@ def test_a_random_start_is_left_also_where_few_rows_are_held_out():
 
 
 def test_the_best_epoch_is_what_training_that_long_gives(curve):
-    patience = {"n_iter_no_change": 5, "learning_rate_init": 0.05}
+    patience = {"n_iter_no_change": 5, "learning_rate_init": 0.1}
     stopped = small(max_iter=200, **patience).fit(curve)
     assert 0 < stopped.best_iter_ < stopped.n_iter_
     short = small(max_iter=stopped.best_iter_, **patience).fit(curve)
@@ -321,8 +321,10 @@ def test_a_penalty_of_ones_own_is_minimised(curve):
         def __call__(self, weights):
             return L2()(weights)
 
-    own, builtin = small(penalty=Ridge(), alpha=0.01), small(alpha=0.01)
-    # the same gradient by autograd and in closed form, summed in another order
+    adam = {"optimizer": "adam", "learning_rate_init": 4e-3}
+    own, builtin = (small(penalty=p, alpha=0.01, **adam) for p in (Ridge(), "l2"))
+    # The same gradient by autograd and in closed form, summed in another order, of which SOAP makes
+    # more than Adam: where gradients vanish, rounding says where its axes are.
     np.testing.assert_allclose(
         own.fit(curve).reconstruct(curve), builtin.fit(curve).reconstruct(curve), atol=1e-3
     )
@@ -832,7 +834,7 @@ def test_an_interrupt_is_raised_and_nothing_is_lost(curve):
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_a_loss_that_is_not_finite_ends_training_with_the_last_good_weights(curve, early_stopping):
     parameters = {"early_stopping": early_stopping, "validation_fraction": 0.1, "max_iter": 30}
-    with pytest.warns(ConvergenceWarning, match=r"epoch 8.*lower learning_rate_init=0.004"):
+    with pytest.warns(ConvergenceWarning, match=r"epoch 8.*lower learning_rate_init=0.008"):
         spoiled = small(callbacks=[AtEpoch(8, spoil)], **parameters).fit(curve)
     assert spoiled.n_iter_ == 8
     good = small(**{**parameters, "max_iter": 7}).fit(curve)
@@ -878,6 +880,8 @@ def row_squares(X):
 def test_scores_are_those_of_folds_that_are_refitted_by_hand(curve, init, n_epochs):
     # one batch holds all rows, so that their order makes no difference
     parameters = {"init": init, "batch_size": 1000, "average": False, "alpha": 1e-4}
+    # SOAP would make more of rounding: where gradients vanish that says where its axes are
+    parameters |= {"optimizer": "adam", "learning_rate_init": 4e-3}
     score = small(**parameters, max_iter=n_epochs).fit(curve).validation_scores_[n_epochs]
     start = small(**parameters, max_iter=0, early_stopping=False).fit(curve)
     errors = np.empty(len(curve))
@@ -1035,7 +1039,7 @@ def test_callbacks_see_the_fit_and_stay_as_they_were(curve):
     assert vars(recorder) == {"n_epochs": autoencoder.n_iter_}
     assert not hasattr(schedule, "lr_scheduler_")
     rates = autoencoder.net_.history[:, "lr"]
-    np.testing.assert_allclose(rates, 0.004 * 0.5 ** np.arange(len(rates)))
+    np.testing.assert_allclose(rates, 0.008 * 0.5 ** np.arange(len(rates)))
     fitted = dict(autoencoder.net_.callbacks_)
     assert fitted["recorder"].net_ is autoencoder.net_
     assert isinstance(fitted["LRScheduler"].lr_scheduler_, torch.optim.lr_scheduler.ExponentialLR)

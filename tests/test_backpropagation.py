@@ -312,7 +312,7 @@ def test_the_optimiser_goes_on_with_each_weight_as_if_it_had_always_had_it(kind,
     flat, optimizer = attached(flat_module, kind, **options)
     for i in range(6):
         if i == 3:
-            flat.give_back(optimizer)
+            flat.give_back()
         for module, steps in ((plain_module, plain), (flat_module, optimizer)):
             _, gradients = by_autograd(module, rows(), rows())
             for weight, gradient in zip(module.parameters(), gradients, strict=True):

@@ -24,6 +24,7 @@ LAYERS = {
     "corruptions": 1,
     "_batches": 1,
     "_mixed": 1,
+    "_soap": 1,
     "losses": 1,
     "modules": 1,
     "penalties": 1,

@@ -29,6 +29,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from skae._batches import TensorBatches
 from skae._net import ReconstructionNet, WeightAverage
+from skae._soap import Soap
 from skae.corruptions import gaussian
 from skae.losses import Huber, SquaredError
 from skae.modules import MLP, Autoencoder, Gate, LinearSkip, SoftClip
@@ -318,6 +319,8 @@ WRITTEN_OUT = [
     {"optimizer": torch.optim.AdamW, "optimizer__fused": True, "optimizer__weight_decay": 0.1},
     {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
     {"optimizer": torch.optim.RMSprop},
+    {"optimizer": Soap},
+    {"average_warm_up": 10.0},
 ]
 
 
@@ -793,6 +796,21 @@ def test_weight_average_is_torchs_averaged_model(decay):
             # float32 rounding of values of size 5 in each step
             torch.testing.assert_close(a, b.detach(), rtol=1e-6, atol=1e-5)
             assert not a.requires_grad  # a graph over all steps so far
+
+
+@pytest.mark.parametrize(("warm_up", "decay"), [(10.0, 0.99), (1.5, 0.8), (0.0, 0.8)])
+def test_a_warmed_up_average_is_of_the_latest_share_of_the_steps(warm_up, decay):
+    steps = np.random.RandomState(0).normal(size=(1 + 30, 3))  # the start, and each step's weights
+    parameter = nn.Parameter(torch.tensor(steps[0]))
+    average = WeightAverage([parameter], decay, warm_up)
+    pasts = [min(decay, t / (warm_up + t)) for t in range(1, len(steps))]
+    for t, row in enumerate(steps[1:], start=1):
+        parameter.data.copy_(torch.tensor(row))
+        average.update()
+        # what each step has in the average: its own part, times all that is left of it since
+        parts = [1 - past for past in [0.0, *pasts[:t]]]
+        left = [np.prod(pasts[i:t]) for i in range(t + 1)]
+        np.testing.assert_allclose(average.average[0], np.multiply(parts, left) @ steps[: t + 1])
 
 
 def test_with_decay_0_the_average_is_the_latest_parameters():

@@ -413,10 +413,12 @@ def test_squared_error_by_name_is_the_same_as_ones_own(curve):
     def squared(x_hat, x):
         return (x_hat - x).square().mean(dim=1)
 
-    named = small(early_stopping=True).fit(curve).reconstruct(curve)
+    parameters = {"early_stopping": True, "optimizer": "adam", "learning_rate_init": 4e-3}
+    named = small(**parameters).fit(curve).reconstruct(curve)
     for loss in (squared, SquaredError()):
-        own = small(early_stopping=True, loss=loss).fit(curve).reconstruct(curve)
-        # one's own is differentiated by autograd, with the rounding of another order of sums
+        own = small(**parameters, loss=loss).fit(curve).reconstruct(curve)
+        # One's own is differentiated by autograd, with the rounding of another order of sums, of
+        # which SOAP makes more: where gradients vanish, rounding says where its axes are.
         np.testing.assert_allclose(own, named, rtol=0, atol=1e-4)
 
 
@@ -436,7 +438,7 @@ def test_cross_entropy_learns_binary_data():
 
 def test_logistic_outputs_never_leave_the_unit_interval(digits):
     X = digits[:300] / 16
-    fitted = small(n_components=8, max_iter=60, **TEXTBOOK).fit(X)
+    fitted = small(n_components=8, max_iter=120, learning_rate_init=0.02, **TEXTBOOK).fit(X)
     for rows in (X, X.astype(np.float32)):
         X_hat = fitted.reconstruct(rows)
         assert X_hat.min() >= 0

@@ -36,8 +36,8 @@ def small(**parameters):
         **{
             "n_components": 3,
             "hidden_layer_sizes": (16,),
-            "max_iter": 40,
-            "learning_rate_init": 2e-2,
+            "max_iter": 60,
+            "learning_rate_init": 1e-2,
             "early_stopping": False,
             "alpha": 1e-4,  # for weights so small that sums in float32 have the five digits
             "random_state": 0,

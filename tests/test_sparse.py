@@ -67,11 +67,12 @@ CONFIGURATIONS = {
 def test_a_sparse_table_is_what_the_dense_one_is(counts, parameters, dtype):
     X = counts.astype(dtype)
     sparse = scipy.sparse.csr_array(X)
+    # Components by another solver agree to rounding. Adam and SOAP make the more of it: their first
+    # steps are as large for gradients that are rounding as for others.
+    parameters = {"optimizer": "sgd", "learning_rate_init": 1e-2, **parameters}
     fitted, dense = small(**parameters).fit(sparse), small(**parameters).fit(X)
     assert fitted.n_components_ == dense.n_components_
-    # Components by another solver agree to rounding. Adam's first steps are as large for gradients
-    # that are rounding as for others, which makes more of that of float32.
-    tolerance = {"rtol": 1e-3, "atol": 0.1 if dtype == np.float32 else 1e-4}
+    tolerance = {"rtol": 1e-3, "atol": 1e-2 if dtype == np.float32 else 1e-4}
     codes = fitted.transform(sparse)
     assert codes.dtype == dtype
     np.testing.assert_allclose(codes, dense.transform(X), **tolerance)
