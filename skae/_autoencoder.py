@@ -290,11 +290,11 @@ class AutoencoderTransformer(
         share of the entries. 0 is the same as ``corruption=None``.
 
     optimizer : {'soap', 'adam', 'adamw', 'sgd', 'rmsprop'} or type, default='soap'
-        Optimiser, or a subclass of ``torch.optim.Optimizer``. ``'soap'`` (Vyas et al., 2024) is
-        Adam along axes on which the gradients by the units of a hidden layer are uncorrelated, and
-        needs some quarter of Adam's steps. Hidden layers are those between linear layers of a chain
-        (``torch.nn.Sequential``), up to 512 units wide; other weights get Adam's steps. ``'sgd'``
-        has Nesterov's momentum of 0.9.
+        Optimiser, or a subclass of ``torch.optim.Optimizer``. ``'soap'`` (Vyas et al., 2024, of
+        rank 32 here) is Adam along the axes on which the gradients by the units of a hidden layer
+        are largest, and beside them, and needs some quarter of Adam's steps. Hidden layers are
+        those between linear layers of a chain (``torch.nn.Sequential``); other weights get Adam's
+        steps. ``'sgd'`` has Nesterov's momentum of 0.9.
 
     learning_rate_init : float, default=8e-3
         Learning rate. It is constant unless a callback changes it.
@@ -308,7 +308,7 @@ class AutoencoderTransformer(
 
     average : bool, default=True
         Whether weights are averaged while training: an exponential moving average with a memory of
-        100 steps. The average is validated and kept.
+        up to 100 steps, less at first. The average is validated and kept.
 
     early_stopping : bool, default=True
         Whether to hold out rows, to end training when their error stops falling, and to keep the

@@ -198,8 +198,8 @@ class ReconstructionNet(NeuralNet):
             self.optimizer_, _GRADIENT_OPTIMIZERS
         )
         if isinstance(self.optimizer_, Soap):
-            for weight, sides in hidden_sides(self.module_):
-                self.optimizer_.turn(weight, sides)
+            for weight, side in hidden_sides(self.module_):
+                self.optimizer_.turn(weight, side)
         self._choose_steps()
         return self
 

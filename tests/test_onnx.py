@@ -118,9 +118,9 @@ def is_turned(estimator):
 @pytest.mark.parametrize("linear_skip", [True, False])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_onnxruntime_agrees_for_every_activation(table, hard, activation, linear_skip):
-    init = "pca" if linear_skip else "random"
-    fitted = small(activation=activation, linear_skip=linear_skip, init=init)
-    fitted.fit(table[:N_TRAINED])
+    # without the linear path weights have all to do, and are larger
+    textbook = {} if linear_skip else {"linear_skip": False, "init": "random", "alpha": 1e-3}
+    fitted = small(activation=activation, **textbook).fit(table[:N_TRAINED])
     assert is_turned(fitted)
     if linear_skip and activation != "identity":
         assert min(shares_of_branches(fitted, table)) > 0.1
@@ -498,7 +498,7 @@ def skl2onnx():
 
 @pytest.fixture(scope="module")
 def labels(table):
-    return np.array(["flat", "low", "high"])[np.digitize(table[:, 0], [4.5, 5.5])]
+    return np.array(["flat", "low", "high"])[np.digitize(table[:, 0], [4.0, 5.0])]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -12,7 +12,7 @@ from skae import AutoencoderTransformer
 from skae._soap import Soap, hidden_sides
 from skae.modules import MLP, LinearSkip, SoftClip, TiedLinear
 
-SHAPE = 6, 6  # products of one gradient have full rank: axes of the others are rounding
+SHAPE = 6, 6  # the product of one gradient has all axes: those of few would be rounding
 OPTIONS = {"lr": 0.03, "betas": (0.8, 0.97), "eps": 1e-3, "memory": 0.7, "period": 8}
 
 
@@ -34,39 +34,49 @@ def stepped(optimizer, weight, steps):
     return values
 
 
-def by_numpy(sides, steps, lr, betas, eps, memory, period):
-    weight = start().detach().numpy()
-    mean, square = np.zeros((2, *SHAPE))
-    products = [np.zeros((n, n)) for n in SHAPE]
-    axes = [np.eye(n) for n in SHAPE]
+def by_numpy(side, steps, lr, betas, eps, memory, period, rank):
+    """Return the weights after each step, a side of which has axes, one step at a time."""
+    weight, steps = start().detach().numpy(), np.array(steps)
+    if side == 1:
+        weight, steps = weight.T, steps.swapaxes(1, 2)
+    axes = np.eye(len(weight))[:, :rank]
+    product, mean = np.zeros(axes.shape), np.zeros(weight.shape)
+    squares = [np.zeros(weight.shape), np.zeros((axes.shape[1], weight.shape[1]))]
+    has_rest = axes.shape[1] < len(weight)
     values = []
-    for t, gradient in enumerate(steps, start=1):
-        units = gradient, gradient.T
-        for side in sides:
-            product = units[side] @ units[side].T
-            products[side] = memory * products[side] + (1 - memory) * product
-        if (t - 1) % period == 0 or (t <= period and (t - 1) % (period // 4) == 0):
-            whole = axes[0] @ mean @ axes[1].T
-            for side in sides:
-                axes[side] = np.linalg.qr(products[side] @ axes[side])[0]
-            mean = axes[0].T @ whole @ axes[1]
-        turned = axes[0].T @ gradient @ axes[1]
-        mean = betas[0] * mean + (1 - betas[0]) * turned
-        square = betas[1] * square + (1 - betas[1]) * turned**2
-        adam = mean / (1 - betas[0] ** t) / (np.sqrt(square / (1 - betas[1] ** t)) + eps)
-        weight = weight - lr * axes[0] @ adam @ axes[1].T
-        values.append(weight)
+    for t, gradient in enumerate(steps):
+        if t % 2 == 0:
+            product = memory * product + (1 - memory) * gradient @ gradient.T @ axes
+        if t % period == 0 or (t < period and t % (period // 2) == 0):
+            old, axes = axes, np.linalg.qr(product)[0]
+            product = product @ old.T @ axes
+        mean = betas[0] * mean + (1 - betas[0]) * gradient  # it is linear: along any axes the same
+
+        def split(x, axes=axes):
+            return x - axes @ axes.T @ x, axes.T @ x
+
+        squares = [
+            betas[1] * square + (1 - betas[1]) * part**2
+            for square, part in zip(squares, split(gradient), strict=True)
+        ]
+        rest, leading = (
+            part / (1 - betas[0] ** (t + 1)) / (np.sqrt(square / (1 - betas[1] ** (t + 1))) + eps)
+            for part, square in zip(split(mean), squares, strict=True)
+        )
+        weight = weight - lr * (has_rest * rest + axes @ leading)
+        values.append(weight if side == 0 else weight.T)
     return values
 
 
-@pytest.mark.parametrize("sides", [(), (0,), (1,), (0, 1)], ids=str)
-def test_steps_are_those_of_the_method_written_out_in_numpy(sides):
+@pytest.mark.parametrize("rank", [2, 4, 32])
+@pytest.mark.parametrize("side", [0, 1])
+def test_steps_are_those_of_the_method_written_out_in_numpy(side, rank):
     weight = start()
-    optimizer = Soap([weight], **OPTIONS)
-    optimizer.turn(weight, sides)
-    expected = by_numpy(sides, gradients(), **OPTIONS)
+    optimizer = Soap([weight], **OPTIONS, rank=rank)
+    optimizer.turn(weight, side)
+    expected = by_numpy(side, gradients(), **OPTIONS, rank=rank)
     for value, other in zip(stepped(optimizer, weight, gradients()), expected, strict=True):
-        torch.testing.assert_close(value, torch.tensor(other), rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(value, torch.tensor(other), rtol=1e-8, atol=1e-10)
 
 
 def test_without_sides_it_is_adam():
@@ -83,38 +93,13 @@ def test_axes_become_eigenvectors_of_the_products_of_gradients():
     vectors, _ = np.linalg.qr(rng.normal(size=(6, 6)))
     spread = vectors * 3.0 ** -np.arange(6)
     weight = start()
-    optimizer = Soap([weight], memory=0.99)
-    optimizer.turn(weight, (0,))
-    stepped(optimizer, weight, [spread @ rng.normal(size=SHAPE) for _ in range(400)])
-    product, axes = (optimizer.state[weight][name][0].numpy() for name in ("products", "axes"))
-    np.testing.assert_allclose(axes.T @ axes, np.eye(6), atol=1e-12)
-    turned = axes.T @ product @ axes
-    sizes = np.sqrt(np.diag(turned))
-    correlations = turned / sizes / sizes[:, np.newaxis]
-    assert (np.diff(sizes) < 0).all()
-    # the gradients of the last steps, since axes were found, are in the products too
-    np.testing.assert_allclose(correlations, np.eye(6), atol=0.1)
-
-
-def valley(weight, turn):
-    """Return a loss that is steep along some directions, which are not those of single weights."""
-    return (torch.logspace(0, -4, SHAPE[0]).unsqueeze(1) * (turn @ weight).square()).sum()
-
-
-def test_it_is_far_ahead_of_adam_in_a_valley_that_no_weight_goes_along():
-    turn = torch.linalg.qr(torch.tensor(np.random.RandomState(3).normal(size=(6, 6)))).Q
-    ends = []
-    for turned in (True, False):
-        weight = start()
-        optimizer = Soap([weight], lr=0.02)
-        if turned:
-            optimizer.turn(weight, (0,))
-        for _ in range(300):
-            optimizer.zero_grad()
-            valley(weight, turn).backward()
-            optimizer.step()
-        ends.append(valley(weight, turn).item())
-    assert ends[0] < 0.01 * ends[1]
+    optimizer = Soap([weight], rank=3)
+    optimizer.turn(weight, 0)
+    stepped(optimizer, weight, [spread @ rng.normal(size=SHAPE) for _ in range(100)])
+    axes = optimizer.state[weight]["axes"].numpy()
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+    # to the noise of the few gradients that are remembered, in a ratio of three from axis to axis
+    assert (np.abs(np.diag(axes.T @ vectors)) > 0.9).all()
 
 
 # ------------------------------------------------------------------------- as other optimisers
@@ -124,7 +109,7 @@ def pair(**options):
     """Return an optimiser of two weights, of which one is turned, and these."""
     weights = [start(), start((5,))]
     optimizer = Soap(weights, **options)
-    optimizer.turn(weights[0], (0, 1))
+    optimizer.turn(weights[0], 0)
     return optimizer, weights
 
 
@@ -207,16 +192,16 @@ def test_a_closure_computes_the_gradients_and_its_loss_is_returned():
 
 
 def sides_by_shape(module):
-    return [(tuple(weight.shape), sides) for weight, sides in hidden_sides(module)]
+    return [(tuple(weight.shape), side) for weight, side in hidden_sides(module)]
 
 
 def test_sides_at_hidden_layers_are_found():
     assert sides_by_shape(MLP([5, 3])) == []
-    assert sides_by_shape(MLP([5, 7, 3])) == [((7, 5), (0,)), ((3, 7), (1,))]
+    assert sides_by_shape(MLP([5, 7, 3])) == [((7, 5), 0), ((3, 7), 1)]
     assert sides_by_shape(MLP([5, 7, 8, 3], dropout=0.5)) == [
-        ((7, 5), (0,)),
-        ((8, 7), (0, 1)),
-        ((3, 8), (1,)),
+        ((7, 5), 0),
+        ((8, 7), 1),
+        ((3, 8), 1),
     ]
     skip = LinearSkip(nn.Linear(5, 3), MLP([5, 7, 3]), SoftClip(torch.ones(5)))
     assert sides_by_shape(nn.Sequential(skip, nn.Linear(3, 3))) == sides_by_shape(MLP([5, 7, 3]))
@@ -226,32 +211,35 @@ def test_sides_at_hidden_layers_are_found():
 
 def test_weights_of_other_kinds_are_left_alone():
     images = nn.Sequential(nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(12, 7), nn.Linear(7, 2))
-    assert sides_by_shape(images) == [((7, 12), (0,)), ((2, 7), (1,))]
+    assert sides_by_shape(images) == [((7, 12), 0), ((2, 7), 1)]
     encoder = MLP([5, 7, 3])
     first, last = encoder[0], encoder[2]
     decoder = nn.Sequential(TiedLinear(last), nn.ReLU(), TiedLinear(first))
     assert sides_by_shape(nn.Sequential(encoder, decoder)) == sides_by_shape(encoder)
-    assert sides_by_shape(MLP([5, 513, 512, 3])) == [((512, 513), (0,)), ((3, 512), (1,))]
 
 
 def test_fits_turn_the_hidden_sides_of_their_networks(curve):
-    fitted = AutoencoderTransformer(hidden_layer_sizes=(16, 8), random_state=0)
+    fitted = AutoencoderTransformer(hidden_layer_sizes=(40, 8), random_state=0)
     fitted.partial_fit(curve)
     net = fitted.net_
-    turned = {id(weight): set(sides) for weight, sides in hidden_sides(net.module_)}
+    turned = {id(weight): side for weight, side in hidden_sides(net.module_)}
     assert len(turned) == 6
     for weight, state in net.optimizer_.state.items():
-        assert set(state.get("axes", {})) == turned.get(id(weight), set())
-        for side, axes in state.get("axes", {}).items():
-            assert axes.shape == (weight.shape[side],) * 2
-            assert not torch.equal(axes, torch.eye(len(axes)))
+        assert ("axes" in state) == (id(weight) in turned)
+        if "axes" in state:
+            n_units = weight.shape[turned[id(weight)]]
+            assert state["axes"].shape == (n_units, min(n_units, 32))
+            assert not torch.equal(state["axes"], torch.eye(*state["axes"].shape))
 
 
-def test_fits_come_further_in_as_many_steps_as_adam(digits):
+def test_fits_come_further_than_with_adam_in_half_the_epochs(digits):
     X = digits[:500]
-    options = {"max_iter": 5, "early_stopping": False, "random_state": 0}
-    turned, plain = (
-        AutoencoderTransformer(8, optimizer=name, **options).fit(X) for name in ("soap", "adam")
-    )
-    start = AutoencoderTransformer(8, max_iter=0).fit(X).score(X)
-    assert turned.score(X) - start > 1.2 * (plain.score(X) - start)
+    scores = {
+        name: AutoencoderTransformer(
+            2, optimizer=name, max_iter=max_iter, early_stopping=False, random_state=0
+        )
+        .fit(X)
+        .score(X)
+        for name, max_iter in (("soap", 10), ("adam", 20))
+    }
+    assert scores["soap"] > scores["adam"] + 0.02
