@@ -89,6 +89,7 @@ def with_skae(X, X_test, n_components, hidden, seed, average=False):
         linear_skip=False,
         init="glorot_uniform",
         alpha=0,
+        optimizer="adam",
         learning_rate_init=LEARNING_RATE,
         batch_size=BATCH_SIZE,
         max_iter=EPOCHS,

@@ -12,6 +12,7 @@ import pytest
 import scipy.special
 import torch
 from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -498,7 +499,8 @@ def skl2onnx():
 
 @pytest.fixture(scope="module")
 def labels(table):
-    return np.array(["flat", "low", "high"])[np.digitize(table[:, 0], [4.0, 5.0])]
+    scores = PCA(1, random_state=0).fit_transform(table)[:, 0]
+    return np.array(["low", "middle", "high"])[np.digitize(scores, np.quantile(scores, [0.3, 0.7]))]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
