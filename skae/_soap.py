@@ -236,7 +236,9 @@ class _Turned:
         rest, leading = self.mean
         mean = torch.zeros_like(self.weight) if rest is None else rest.clone()
         self._add(mean, leading, 1, out=mean)
-        axes = torch.linalg.qr(self.product).Q
+        # on Apple's GPUs it is missing in torch's earlier versions, and slower in later ones
+        product = self.product.cpu() if self.product.device.type == "mps" else self.product
+        axes = torch.linalg.qr(product).Q.to(self.product)
         self.product.copy_(self.product @ (self.axes.t() @ axes))
         self.axes.copy_(axes)
         self._split(mean, self.mean)
