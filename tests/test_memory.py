@@ -127,7 +127,7 @@ print("fitted")
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
 def test_a_file_larger_than_the_memory_that_is_left_can_be_fitted_and_transformed(tmp_path):
-    n_rows = 2**20  # 128 MB of float32, above what is read whole
+    n_rows = 2**21  # 256 MB of float32, above what is read whole, of which what is fixed is little
     X = np.memmap(tmp_path / "X", np.float32, "w+", shape=(n_rows, 32))
     rng = np.random.default_rng(0)
     for start in range(0, n_rows, 2**16):
