@@ -24,11 +24,16 @@ def hidden_sides(module):
     found = []
     for chain in module.modules():
         if isinstance(chain, nn.Sequential):
-            layers = [layer for layer in chain if getattr(layer, "weight", None) is not None]
-            layers = [layer for layer in layers if layer.weight.ndim == 2]
-            for layer in layers if len(layers) > 1 else []:
+            # not the attribute: a layer of one's own may have a number there, or compute it
+            weights = [dict(layer.named_parameters(recurse=False)).get("weight") for layer in chain]
+            layers = [
+                (layer, weight)
+                for layer, weight in zip(chain, weights, strict=True)
+                if weight is not None and weight.ndim == 2
+            ]
+            for i, (layer, weight) in enumerate(layers if len(layers) > 1 else []):
                 if isinstance(layer, nn.Linear):
-                    found.append((layer.weight, int(layer is not layers[0])))
+                    found.append((weight, min(i, 1)))
     return found
 
 

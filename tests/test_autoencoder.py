@@ -849,6 +849,17 @@ def test_a_learning_rate_that_is_far_too_high_is_survived(curve):
     assert np.isfinite(autoencoder.transform(curve)).all()
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size", "warm_up"),
+    [(100, 32, 1.5), (500, 64, 5.0), (1200, 128, 10.0), (9000, 256, 10.0)],
+)
+def test_batches_and_the_average_go_by_the_number_of_rows(n_rows, batch_size, warm_up):
+    X = np.random.RandomState(0).normal(size=(n_rows, 3))
+    net = small(early_stopping=False, max_iter=1).fit(X).net_
+    assert (net.batch_size, net.average_decay, net.average_warm_up) == (batch_size, 0.99, warm_up)
+    assert small(early_stopping=False, max_iter=1, average=False).fit(X).net_.average_decay == 0
+
+
 # ----------------------------------------------------------------------------- cross-fitting
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from skae import AutoencoderTransformer
 from skae._soap import Soap, hidden_sides
@@ -216,6 +217,27 @@ def test_weights_of_other_kinds_are_left_alone():
     first, last = encoder[0], encoder[2]
     decoder = nn.Sequential(TiedLinear(last), nn.ReLU(), TiedLinear(first))
     assert sides_by_shape(nn.Sequential(encoder, decoder)) == sides_by_shape(encoder)
+
+
+class Half(nn.Module):
+    weight = 0.5
+
+    def forward(self, x):
+        return x * self.weight
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_weights_that_are_no_parameters_are_left_alone(curve, norm):
+    def network(n_in, n_out):
+        return nn.Sequential(
+            nn.Linear(n_in, 9), Half(), norm(nn.Linear(9, 8)), nn.Tanh(), nn.Linear(8, n_out)
+        )
+
+    assert sides_by_shape(network(5, 2)) == [((9, 5), 0), ((2, 8), 1)]
+    fitted = AutoencoderTransformer(2, encoder=network, decoder=network, random_state=0)
+    fitted.partial_fit(curve)
+    # it has numbers for its weights, and would meet others
+    assert fitted.net_.optimizer_.state_dict()["state"]
 
 
 def test_fits_turn_the_hidden_sides_of_their_networks(curve):
