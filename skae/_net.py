@@ -270,8 +270,12 @@ class ReconstructionNet(NeuralNet):
         ):
             weights = list(self.module_.parameters())
             self.penalized_ = self.module_.penalized_weights()
-            entrywise = None if isinstance(self.optimizer_, Soap) else self.optimizer_
-            self.flat_ = FlatWeights(weights, self.penalized_, entrywise)
+            if isinstance(self.optimizer_, Soap):  # it treats some weights as matrices
+                self.flat_ = FlatWeights(weights, self.penalized_)
+                for group in self.optimizer_.param_groups:
+                    group["in_place"] = True  # nobody else reads the gradients
+            else:
+                self.flat_ = FlatWeights(weights, self.penalized_, self.optimizer_)
             self.written_out_ = WrittenOut(self.module_, self.criterion_)
 
     def _look_at_weights(self):

@@ -1,7 +1,5 @@
 """The optimiser SOAP, of low rank, at the hidden layers of perceptrons."""
 
-import math
-
 import torch
 from torch import nn
 
@@ -64,8 +62,11 @@ class Soap(torch.optim.Optimizer):
     memory : float, default=0.8
         Decay of the mean of outer products.
     period : int, default=10
-        After how many steps axes are found again. At first it is after half of that, as they are
-        known from few gradients.
+        After how many steps axes are found again. It is after half of that at first, as they are
+        known from few gradients, and after twice as many from ten periods on.
+    in_place : bool, default=False
+        Whether a step may overwrite gradients: it takes less memory then, and a fiftieth less time
+        for a step of a wide network.
 
     References
     ----------
@@ -73,15 +74,23 @@ class Soap(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params, lr=8e-3, betas=(0.9, 0.99), eps=1e-8, rank=32, memory=0.8, period=10
+        self,
+        params,
+        lr=8e-3,
+        betas=(0.9, 0.99),
+        eps=1e-8,
+        rank=32,
+        memory=0.8,
+        period=10,
+        in_place=False,
     ):
-        self._parts = {}
-        options = {"lr": lr, "betas": betas, "eps": eps}
-        super().__init__(params, {**options, "rank": rank, "memory": memory, "period": period})
+        self._moving = {}
+        options = {"lr": lr, "betas": betas, "eps": eps, "rank": rank, "memory": memory}
+        super().__init__(params, {**options, "period": period, "in_place": in_place})
 
     def __setstate__(self, state):
         super().__setstate__(state)
-        self._parts = {}  # they are made of the state, which may be another one now
+        self._moving = {}  # it is made of the state, which may be another one now
 
     def turn(self, weight, side):
         """Have axes on a side of a weight, before the first step.
@@ -112,150 +121,147 @@ class Soap(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for i, group in enumerate(self.param_groups):
-            if i not in self._parts:
-                self._parts[i] = _parts(group, self.state)
-            for part in self._parts[i]:
-                part.step(**group)
+        for group in self.param_groups:
+            moving = [self._of(w, group) for w in group["params"] if w.grad is not None]
+            turned = [one for one in moving if isinstance(one, _Turned)]
+            for one in turned:
+                one.see(group["memory"], group["period"])
+            _adam(moving, group)
+            for one in turned:
+                one.move()
         return loss
 
+    def _of(self, weight, group):
+        if weight not in self._moving:
+            state, of_axes = self.state[weight], (group["rank"], group["in_place"])
+            self._moving[weight] = (
+                _Turned(weight, state, *of_axes) if "side" in state else _Plain(weight, state)
+            )
+        return self._moving[weight]
 
-def _parts(group, state):
-    kinds = {}
-    for weight in group["params"]:
-        kinds.setdefault((weight.dtype, weight.device), []).append(weight)
-    return [_Part(weights, state, group["rank"]) for weights in kinds.values()]
 
+def _adam(moving, group):
+    """Make Adam's step with all that moves.
 
-class _Part:
-    """Weights of one type on one device.
-
-    What is remembered of them is in a few vectors, so that one call does for all. The optimiser's
-    state has its pieces, as in torch's own optimisers.
+    It is torch's, without its function for it, which adds one to a count per tensor: that takes
+    longer than all the rest on small networks.
     """
+    alike = {}
+    for one in moving:
+        one.state["step"] += 1
+        key = one.weight.dtype, one.weight.device, one.state["step"]
+        alike.setdefault(key, []).extend(one.entries())
+    beta1, beta2 = group["betas"]
+    for (_, device, n_steps), entries in alike.items():
+        count = torch.full((), n_steps, dtype=torch.float32, device=device)
+        torch._fused_adam_(
+            *map(list, zip(*entries, strict=True)),
+            [],
+            [count] * len(entries),
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=0.0,
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
-    def __init__(self, weights, state, rank):
-        self.states = [state[weight] for weight in weights]
-        self.n_steps = self.states[0].get("step", 0)
-        self.pieces = [
-            _Turned(weight, own, rank) if "side" in own else _Plain(weight)
-            for weight, own in zip(weights, self.states, strict=True)
-        ]
-        sizes = [piece.size for piece in self.pieces]
-        self.vectors = [weights[0].new_zeros(sum(sizes)) for _ in range(4)]
-        parts = zip(*(vector.split(sizes) for vector in self.vectors), strict=True)
-        for piece, own, some in zip(self.pieces, self.states, parts, strict=True):
-            gradient, mean, square, change = some
-            piece.take(gradient, mean, change)
-            for name, values in (("exp_avg", mean), ("exp_avg_sq", square)):
-                values.copy_(own.get(name, values))
-                own[name] = values
 
-    def step(self, lr, betas, eps, memory, period, **others):
-        gradient, mean, square, change = self.vectors
-        is_due = self.n_steps % (period if self.n_steps >= period else max(1, period // 2)) == 0
-        is_kept = self.n_steps % 2 == 0  # half of the gradients say as much, in half the time
-        self.n_steps += 1
-        for own in self.states:
-            own["step"] = self.n_steps
-        moving = [piece for piece in self.pieces if piece.weight.grad is not None]
-        if len(moving) < len(self.pieces):
-            gradient.zero_()
-        turned = [piece for piece in moving if isinstance(piece, _Turned)]
-        plain = [piece for piece in moving if isinstance(piece, _Plain)]
-        for piece in turned:
-            piece.see(memory, is_kept, is_due)
-        if plain:
-            torch._foreach_copy_([p.gradient for p in plain], [p.weight.grad for p in plain])
-        mean.lerp_(gradient, 1 - betas[0])
-        square.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
-        by_mean, by_square = (1 - beta**self.n_steps for beta in betas)
-        torch.sqrt(square, out=change).mul_(1 / math.sqrt(by_square)).add_(eps)
-        torch.div(mean, change, out=change)
-        size = -lr / by_mean
-        for piece in turned:
-            piece.move(size)
-        if plain:
-            torch._foreach_add_([p.weight for p in plain], [p.change for p in plain], alpha=size)
+def _remember(state, tensor, name=""):
+    """Return the means, of a gradient and of its square, that are in a state; zeros at first."""
+    names = f"{name}exp_avg", f"{name}exp_avg_sq"
+    for name in names:
+        if name not in state:
+            state[name] = torch.zeros_like(tensor)
+    return tuple(state[name] for name in names)
 
 
 class _Plain:
-    """A weight with Adam's steps, and its pieces of the vectors."""
+    """A weight with Adam's steps."""
 
-    def __init__(self, weight):
-        self.weight, self.size = weight, weight.numel()
+    def __init__(self, weight, state):
+        self.weight, self.state = weight, state
+        state.setdefault("step", 0)
+        self.means = _remember(state, weight)
 
-    def take(self, gradient, mean, change):
-        """Take its pieces of the vectors."""
-        self.gradient, self.change = gradient.view_as(self.weight), change.view_as(self.weight)
+    def entries(self):
+        """Return tensors that move, each with its gradient and the means of that."""
+        return [(self.weight, self.weight.grad, *self.means)]
 
 
 class _Turned:
     """A weight with axes on one side.
 
-    Its pieces of the vectors have, for each entry, what is orthogonal to the axes, and then what is
-    along them.
+    Adam has what is orthogonal to the axes, and what is along them beside it.
     """
 
-    def __init__(self, weight, state, rank):
-        self.weight, self.is_columns = weight, state["side"] == 1
+    def __init__(self, weight, state, rank, in_place):
+        self.weight, self.state, self.is_columns = weight, state, state["side"] == 1
         n_side, n_other = weight.t().shape if self.is_columns else weight.shape
         rank = min(rank, n_side)
+        # no rest where all is along axes: of rounding Adam would make whole steps
+        self.has_rest = n_side > rank
+        self.buffer = torch.empty_like(weight) if self.has_rest and not in_place else None
+        self.leading = weight.new_empty((n_other, rank) if self.is_columns else (rank, n_other))
+        self.change = torch.zeros_like(self.leading)
         if "axes" not in state:
             state["axes"] = torch.eye(n_side, rank).to(weight)
             state["product"] = torch.zeros_like(state["axes"])
         # axes, and the mean outer product of gradients times these
         self.axes, self.product = state["axes"], state["product"]
-        self.shape = (n_other, rank) if self.is_columns else (rank, n_other)
-        # no rest where all is along axes: of rounding Adam would make whole steps
-        self.n_rest = weight.numel() if n_side > rank else 0
-        self.size = self.n_rest + n_other * rank
+        state.setdefault("step", 0)
+        self.along = _remember(state, self.leading, "leading_")
+        self.means = _remember(state, weight) if self.has_rest else None
 
-    def take(self, gradient, mean, change):
-        self.gradient, self.mean, self.change = map(self._pair, (gradient, mean, change))
+    @property
+    def rest(self):
+        return self.weight.grad if self.buffer is None else self.buffer
 
-    def _pair(self, piece):
-        rest, leading = piece[: self.n_rest], piece[self.n_rest :]
-        return rest.view_as(self.weight) if self.n_rest else None, leading.view(self.shape)
+    def entries(self):
+        along = (self.change, self.leading, *self.along)
+        return [along, (self.weight, self.rest, *self.means)] if self.has_rest else [along]
 
-    def see(self, memory, is_kept, is_due):
-        """Find axes if that is due, and set the gradient."""
-        gradient = self.weight.grad
-        self._split(gradient, self.gradient)
-        _, leading = self.gradient
-        if is_kept:
+    def see(self, memory, period):
+        """Find axes if that is due, and split the gradient."""
+        gradient, n_steps = self.weight.grad, self.state["step"]
+        self._project(gradient, self.leading)
+        period = round(period * (0.5 if n_steps < period else 1 if n_steps < 10 * period else 2))
+        if n_steps % max(1, period // 5) == 0:  # of five gradients in a period as much is learned
+            leading = self.leading
             pair = (gradient.t(), leading) if self.is_columns else (gradient, leading.t())
             self.product.addmm_(*pair, beta=memory, alpha=1 - memory)
-        if is_due:
+        if n_steps % max(1, period) == 0:
             self._find()
-            self._split(gradient, self.gradient)
+            self._project(gradient, self.leading)
+        if self.has_rest:
+            self._add(gradient, self.leading, -1, out=self.rest)
 
-    def move(self, size):
-        rest, leading = self.change
-        self._add(self.weight, leading, size, out=self.weight)
-        if rest is not None:
-            self.weight.add_(rest, alpha=size)
+    def move(self):
+        """Add what is along the axes, where Adam has moved the rest of the weight."""
+        self._add(self.weight, self.change, 1, out=self.weight)
+        self.change.zero_()
 
     def _find(self):
-        """Make a step of the power method, and have mean and product along the new axes."""
-        rest, leading = self.mean
-        mean = torch.zeros_like(self.weight) if rest is None else rest.clone()
-        self._add(mean, leading, 1, out=mean)
+        """Make a step of the power method, and have the mean gradient along the new axes."""
         # on Apple's GPUs it is missing in torch's earlier versions, and slower in later ones
         product = self.product.cpu() if self.product.device.type == "mps" else self.product
         axes = torch.linalg.qr(product).Q.to(self.product)
+        leading, _ = self.along
+        mean = self.means[0] if self.has_rest else torch.zeros_like(self.weight)
+        self._add(mean, leading, 1, out=mean)
         self.product.copy_(self.product @ (self.axes.t() @ axes))
         self.axes.copy_(axes)
-        self._split(mean, self.mean)
+        self._project(mean, leading)
+        if self.has_rest:
+            self._add(mean, leading, -1, out=mean)
 
-    def _split(self, x, parts):
-        rest, leading = parts
+    def _project(self, x, out):
+        """Write what of x is along the axes."""
         pair = (x, self.axes) if self.is_columns else (self.axes.t(), x)
-        torch.mm(*pair, out=leading)
-        if rest is not None:
-            self._add(x, leading, -1, out=rest)
+        torch.mm(*pair, out=out)
 
     def _add(self, x, leading, factor, out):
-        """Write x plus a multiple of what is along axes."""
+        """Write x plus a multiple of what is along the axes."""
         pair = (leading, self.axes.t()) if self.is_columns else (self.axes, leading)
         torch.addmm(x, *pair, alpha=factor, out=out)

@@ -14,7 +14,7 @@ from skae._soap import Soap, hidden_sides
 from skae.modules import MLP, LinearSkip, SoftClip, TiedLinear
 
 SHAPE = 6, 6  # the product of one gradient has all axes: those of few would be rounding
-OPTIONS = {"lr": 0.03, "betas": (0.8, 0.97), "eps": 1e-3, "memory": 0.7, "period": 8}
+OPTIONS = {"lr": 0.03, "betas": (0.8, 0.97), "eps": 1e-3, "memory": 0.7}
 
 
 def gradients(n_steps=21, shape=SHAPE):
@@ -35,7 +35,7 @@ def stepped(optimizer, weight, steps):
     return values
 
 
-def by_numpy(side, steps, lr, betas, eps, memory, period, rank):
+def by_numpy(side, steps, lr, betas, eps, memory, rank):
     """Return the weights after each step, a side of which has axes, one step at a time."""
     weight, steps = start().detach().numpy(), np.array(steps)
     if side == 1:
@@ -46,9 +46,10 @@ def by_numpy(side, steps, lr, betas, eps, memory, period, rank):
     has_rest = axes.shape[1] < len(weight)
     values = []
     for t, gradient in enumerate(steps):
-        if t % 2 == 0:
+        period = 5 if t < 10 else 10 if t < 100 else 20
+        if t % (period // 5) == 0:
             product = memory * product + (1 - memory) * gradient @ gradient.T @ axes
-        if t % period == 0 or (t < period and t % (period // 2) == 0):
+        if t % period == 0:
             old, axes = axes, np.linalg.qr(product)[0]
             product = product @ old.T @ axes
         mean = betas[0] * mean + (1 - betas[0]) * gradient  # it is linear: along any axes the same
@@ -69,14 +70,16 @@ def by_numpy(side, steps, lr, betas, eps, memory, period, rank):
     return values
 
 
+@pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("rank", [2, 4, 32])
 @pytest.mark.parametrize("side", [0, 1])
-def test_steps_are_those_of_the_method_written_out_in_numpy(side, rank):
+def test_steps_are_those_of_the_method_written_out_in_numpy(side, rank, in_place):
     weight = start()
-    optimizer = Soap([weight], **OPTIONS, rank=rank)
+    optimizer = Soap([weight], **OPTIONS, rank=rank, in_place=in_place)
     optimizer.turn(weight, side)
-    expected = by_numpy(side, gradients(), **OPTIONS, rank=rank)
-    for value, other in zip(stepped(optimizer, weight, gradients()), expected, strict=True):
+    steps = gradients(141)  # with all periods
+    expected = by_numpy(side, steps, **OPTIONS, rank=rank)
+    for value, other in zip(stepped(optimizer, weight, steps), expected, strict=True):
         torch.testing.assert_close(value, torch.tensor(other), rtol=1e-8, atol=1e-10)
 
 
@@ -172,6 +175,16 @@ def test_groups_have_rates_and_weights_types_of_their_own():
         torch.testing.assert_close(
             weight.detach(), torch.full_like(weight, 1 - rate), rtol=0, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_gradients_are_overwritten_where_that_is_allowed(in_place):
+    weight = start()
+    optimizer = Soap([weight], rank=2, in_place=in_place)
+    optimizer.turn(weight, 0)
+    (step,) = gradients(1)
+    stepped(optimizer, weight, [step])
+    assert torch.equal(weight.grad, torch.tensor(step)) != in_place
 
 
 def test_a_closure_computes_the_gradients_and_its_loss_is_returned():
