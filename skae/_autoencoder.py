@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 
 from skae import _model_file, corruptions
 from skae._axes import CodeMoments, axes_of, ordered_axes, principal_axes, turned, unturned
-from skae._backpropagation import Evaluated, is_evaluated
+from skae._backpropagation import Evaluated, is_evaluated, is_small
 from skae._batches import (
     InputRows,
     RowsOnDemand,
@@ -1073,14 +1073,19 @@ class AutoencoderTransformer(
         return self
 
     def _check_networks(self, own):
-        """Refuse what does not fit together; networks are tried on shapes, without values."""
+        """Refuse what does not fit together."""
         n_features, k = self.n_features_in_, self.n_components_
         layout, density = _layout_of(self.categories_), self.density_
-        stand_ins = {id(module): _Shaped(text.get("n_out")) for module, text in own}
-        module, judge = (shapes_of(m, stand_ins) for m in (self.net_.module_, self._judge))
-        rows = torch.empty(2, n_features, device="meta")
-        codes = module.encode(rows)
-        losses = judge.entries(module.decode(codes), rows)
+        module, judge, device = self.net_.module_, self._judge, "cpu"
+        if own or layout.categorical or not is_small(module):
+            # tried without values: who knows how long these make a row on its way
+            stand_ins = {id(module): _Shaped(text.get("n_out")) for module, text in own}
+            module, judge = (shapes_of(m, stand_ins) for m in (module, judge))
+            device = "meta"
+        with torch.no_grad():
+            rows = torch.full((2, len(self.mean_)), math.nan, device=device)
+            codes = module.encode(rows)
+            losses = judge.entries(module.decode(codes), rows)
         for name, here, there in (
             ("_layout", self._layout.n_categories, layout.n_categories),
             ("mean_", self.mean_.shape, (n_features,)),

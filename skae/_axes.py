@@ -136,9 +136,10 @@ def axes_of(module):
 
 
 def _fixed_linear(weight, bias):
-    # not nn.Linear itself, which draws initial weights from the global generator
-    layer = nn.utils.skip_init(nn.Linear, *reversed(weight.shape), dtype=torch.float32)
-    layer.requires_grad_(False)
-    layer.weight.copy_(weight)
-    layer.bias.copy_(bias)
+    # on no device at first: for initial weights numbers would be drawn from the global generator
+    layer = nn.Linear(*reversed(weight.shape), device="meta")
+    layer.weight, layer.bias = (
+        nn.Parameter(values.float().clone(memory_format=torch.contiguous_format), False)
+        for values in (weight, bias)
+    )
     return layer

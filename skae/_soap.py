@@ -1,5 +1,7 @@
 """The optimiser SOAP, of low rank, at the hidden layers of perceptrons."""
 
+import inspect
+
 import torch
 from torch import nn
 
@@ -87,6 +89,11 @@ class Soap(torch.optim.Optimizer):
         self._moving = {}
         options = {"lr": lr, "betas": betas, "eps": eps, "rank": rank, "memory": memory}
         super().__init__(params, {**options, "period": period, "in_place": in_place})
+
+    def add_param_group(self, param_group):
+        # Without the wrapper that keeps it out of torch's compiler, and imports that for it: which
+        # takes a second of the first fit in each process.
+        inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
 
     def __setstate__(self, state):
         super().__setstate__(state)

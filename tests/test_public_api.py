@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,22 @@ def public_objects():
 def test_the_door_has_one_estimator_and_a_version():
     assert skae.__all__ == ["AutoencoderTransformer"]
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", skae.__version__)
+
+
+USE = """
+import pickle, sys
+import numpy as np
+from skae import AutoencoderTransformer
+X = np.random.RandomState(0).normal(size=(40, 3))
+fitted = AutoencoderTransformer(2, max_iter=2, random_state=0).fit(X)
+pickle.loads(pickle.dumps(fitted)).inverse_transform(fitted.transform(X))
+print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+"""
+
+
+def test_a_process_that_fits_and_loads_does_not_import_the_compiler():
+    # ten times as long as such a fit takes
+    assert subprocess.check_output([sys.executable, "-c", USE], text=True).strip() == "[]"
 
 
 @pytest.mark.parametrize("module_name", PUBLIC_MODULES)
