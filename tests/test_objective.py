@@ -438,7 +438,7 @@ def test_cross_entropy_learns_binary_data():
 
 def test_logistic_outputs_never_leave_the_unit_interval(digits):
     X = digits[:300] / 16
-    fitted = small(n_components=8, max_iter=120, learning_rate_init=0.02, **TEXTBOOK).fit(X)
+    fitted = small(n_components=8, max_iter=240, learning_rate_init=0.02, **TEXTBOOK).fit(X)
     for rows in (X, X.astype(np.float32)):
         X_hat = fitted.reconstruct(rows)
         assert X_hat.min() >= 0
