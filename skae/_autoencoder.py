@@ -1077,7 +1077,7 @@ class AutoencoderTransformer(
         n_features, k = self.n_features_in_, self.n_components_
         layout, density = _layout_of(self.categories_), self.density_
         module, judge, device = self.net_.module_, self._judge, "cpu"
-        if own or layout.categorical or not is_small(module):
+        if own or not is_small(module):
             # tried without values: who knows how long these make a row on its way
             stand_ins = {id(module): _Shaped(text.get("n_out")) for module, text in own}
             module, judge = (shapes_of(m, stand_ins) for m in (module, judge))

@@ -267,6 +267,27 @@ def test_fits_turn_the_hidden_sides_of_their_networks(curve):
             assert not torch.equal(state["axes"], torch.eye(*state["axes"].shape))
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_fits_have_gradients_overwritten_where_steps_are_written_out(curve, dropout):
+    net = AutoencoderTransformer(dropout=dropout, random_state=0).partial_fit(curve).net_
+    (group,) = net.optimizer_.param_groups
+    assert group["in_place"] == (net.written_out_ is not None) == (dropout == 0)
+
+
+def test_memory_in_another_order_makes_no_difference():
+    steps, values = gradients(), []
+    for ours in (start(), nn.Parameter(start().detach().t().contiguous().t())):
+        optimizer = Soap([ours], rank=2)
+        optimizer.turn(ours, 1)
+        for step in steps:
+            (ours * torch.tensor(step)).sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        values.append(ours.detach())
+    assert values[0].stride() != values[1].stride()
+    torch.testing.assert_close(values[0], values[1], rtol=1e-10, atol=1e-12)
+
+
 def test_fits_come_further_than_with_adam_in_half_the_epochs(digits):
     X = digits[:500]
     scores = {
