@@ -41,11 +41,11 @@ from skae._callbacks import (
     DivergenceGuard,
     EarlyStopping,
     Floor,
-    cross_fitted,
     left_as_they_are,
 )
 from skae._compat import CallbackSupportMixin, Interval, StrOptions, fit_context
 from skae._density import code_density, density_rows, draw
+from skae._folds import cross_fitted, folds_of
 from skae._frames import (
     categories_of,
     check_names,
@@ -1519,20 +1519,20 @@ class AutoencoderTransformer(
             KFold(n_folds, shuffle=True, random_state=seed).split(np.arange(len(columns)))
         )
 
-        def net_of(module):
-            return self._make_net(module, columns.data, self.max_iter).initialize()
+        def net_of(module, **own):
+            net = self._make_net(module, columns.data, self.max_iter)
+            return net.set_params(**own).initialize()
 
         def fold(rows):
             if self.init != "pca":
                 return copy.deepcopy(module)
             return start(self._pca(X[rows], columns.subset(rows), self.n_components_, seed))
 
-        nets = [net_of(fold(train)) for train, _ in splits]
-        nets[0].callbacks_ += [("task", task) for task in self._tasks("folds")]  # one for all
+        modules = [fold(train) for train, _ in splits]
+        folds = folds_of(net_of, modules, splits, columns.data)
+        folds.nets[0].callbacks_ += [("task", task) for task in self._tasks("folds")]  # one for all
         return cross_fitted(
-            nets,
-            splits,
-            columns.data,
+            folds,
             self.max_iter,
             floor=net_of(copy.deepcopy(module)) if self.init == "pca" else None,
             verbose=bool(self.verbose),

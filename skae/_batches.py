@@ -160,10 +160,13 @@ class TensorBatches:
         if order is None:
             batches = self.X.tensor_split(len(self))
         else:
-            order = order.to(self.X.device)
-            batches = (self.X.index_select(0, rows) for rows in order.tensor_split(len(self)))
+            parts = order.to(self.X.device).tensor_split(len(self), dim=-1)
+            batches = map(self._gathered, parts)
         for x in batches:
             yield x, x
+
+    def _gathered(self, rows):
+        return self.X.index_select(0, rows)
 
 
 class TimedBatches(TensorBatches):
@@ -180,3 +183,33 @@ class TimedBatches(TensorBatches):
         for batch in super().__iter__():
             with self.trials.step():
                 yield batch
+
+
+class StackedBatches(TimedBatches):
+    """Iterate over several sets of rows side by side: ``(n_sets, batch, n_features)``.
+
+    As batches have to be of one size, a pass leaves out, of sets that have more rows than the
+    smallest, some by chance.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Subset
+        Its indices are a list of arrays, the rows of each set.
+    batch_size, shuffle
+        As in :class:`TensorBatches`; rows are always shuffled.
+    """
+
+    def __init__(self, dataset, batch_size, shuffle=True):
+        super().__init__(dataset.dataset, batch_size, shuffle)
+        self.rows = [torch.as_tensor(rows) for rows in dataset.indices]
+
+    @property
+    def n_rows(self):
+        return min(map(len, self.rows))
+
+    def _order(self):
+        orders = [rows[torch.randperm(len(rows))] for rows in self.rows]
+        return torch.stack([order[: self.n_rows] for order in orders])
+
+    def _gathered(self, rows):
+        return super()._gathered(rows.reshape(-1)).view(*rows.shape, -1)

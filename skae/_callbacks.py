@@ -8,11 +8,8 @@ import torch
 from scipy.special import stdtrit
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
-from skorch.dataset import Dataset
-from torch.utils.data import Subset
 
 from skae._net import share_avoided
-from skae._progress import progress_bar
 
 
 def significant(gains, n_train=None):
@@ -151,7 +148,7 @@ class Course:
         return self._n_stale >= self.n_iter_no_change
 
 
-def _warn_of_divergence(epoch, kept, lr):
+def warn_of_divergence(epoch, kept, lr):
     warnings.warn(
         f"The loss was not finite in epoch {epoch}, so training ended there with {kept}; lower"
         f" learning_rate_init={lr:g} or alpha, or bring the features to one scale with a"
@@ -159,72 +156,6 @@ def _warn_of_divergence(epoch, kept, lr):
         ConvergenceWarning,
         stacklevel=3,
     )
-
-
-def cross_fitted(nets, splits, data, max_iter, floor=None, verbose=False, **judging):
-    """Return the course of a training that every row judges, by a net that has not seen it.
-
-    A loss that is not finite ends it, with a warning.
-
-    Parameters
-    ----------
-    nets : list of ReconstructionNet
-        One for each split, initialized; they are trained side by side, until the first one stops
-        or no epoch gains any more.
-    splits : list of (ndarray, ndarray)
-        The rows to train on and to judge by, of which each row is in one.
-    data : Tensor of shape (n_rows, n_features)
-    max_iter : int
-    floor : ReconstructionNet, default=None
-        What is kept where no epoch is accepted, initialized: the start of all rows. It has seen
-        those that judge, and so is harder to beat than the nets' own starts.
-    verbose : bool, default=False
-        Whether to show a progress bar.
-    **judging : dict
-        What :class:`Course` is given beside losses.
-
-    Returns
-    -------
-    Course
-    """
-    whole = Dataset(data)
-    # of all splits, so that random terms of a row's loss are those that the nets meet
-    floor_losses = None if floor is None else _pooled_losses([floor] * len(nets), splits, whole)
-    course = Course(
-        _pooled_losses(nets, splits, whole),
-        nets[0].baseline(whole),
-        floor_losses=floor_losses,
-        n_train=min(len(train) for train, _ in splits),
-        **judging,
-    )
-    trainings = [
-        net.epochs(Subset(whole, train)) for net, (train, _) in zip(nets, splits, strict=True)
-    ]
-    for net in nets:
-        net.notify("on_train_begin")
-    with progress_bar(max_iter, desc=f"{len(nets)} folds", disable=not verbose) as bar:
-        while not (len(course.scores) > max_iter or course.has_ended or nets[0].stop_training_):
-            for training in trainings:
-                next(training)
-            train_loss = sum(net.history[-1, "train_loss"] for net in nets) / len(nets)
-            losses = _pooled_losses(nets, splits, whole)
-            course.add(losses)
-            bar.set_postfix(train_loss=train_loss, valid_loss=losses.mean().item(), refresh=False)
-            bar.update()
-            if not math.isfinite(train_loss) or losses.isnan().any():
-                _warn_of_divergence(len(course.scores) - 1, "the best epoch before", nets[0].lr)
-                break
-    for net in nets:
-        net.notify("on_train_end")
-    return course
-
-
-def _pooled_losses(nets, splits, whole):
-    """Return the losses of all rows, each by the net that has not seen it."""
-    losses = torch.empty(len(whole), dtype=torch.float64)
-    for net, (_, valid) in zip(nets, splits, strict=True):
-        losses[valid] = net.losses(Subset(whole, valid)).cpu().double()
-    return losses
 
 
 class Floor(Callback):
@@ -338,5 +269,5 @@ class DivergenceGuard(Callback):
     def on_train_end(self, net, **kwargs):
         if self.diverged_:
             net.load_state(self.good_weights_)
-            _warn_of_divergence(len(self.losses_), "the last good weights", net.lr)
+            warn_of_divergence(len(self.losses_), "the last good weights", net.lr)
         del self.good_weights_

@@ -8,8 +8,16 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, PassthroughScoring
 
 from skae import corruptions
-from skae._backpropagation import FlatWeights, WrittenOut, is_known, is_untouched
+from skae._backpropagation import (
+    Evaluated,
+    FlatWeights,
+    WrittenOut,
+    can_be_stacked,
+    is_known,
+    is_untouched,
+)
 from skae._batches import TensorBatches
+from skae._compat import bare_step
 from skae._soap import Soap, hidden_sides
 from skae._torch import seeded
 from skae.penalties import Penalty
@@ -114,7 +122,16 @@ class WeightAverage:
 
 # What nets have for training, and no longer when that has ended: the initial module is another one
 # then.
-_OF_TRAINING = ("optimizer_", "average_", "flat_", "written_out_", "penalized_", "module")
+_OF_TRAINING = (
+    "optimizer_",
+    "average_",
+    "flat_",
+    "written_out_",
+    "evaluated_",
+    "step_",
+    "penalized_",
+    "module",
+)
 
 
 class ReconstructionNet(NeuralNet):
@@ -189,7 +206,8 @@ class ReconstructionNet(NeuralNet):
     def initialize(self):
         super().initialize()
         super()._set_training(True)  # all parts, also those that come from a fitted model
-        self.valid_losses_ = self.average_ = self.flat_ = self.written_out_ = None
+        self.valid_losses_ = self.average_ = self.flat_ = None
+        self.written_out_ = self.evaluated_ = self.step_ = None
         self.penalized_ = []
         self.batches_watched_ = any(_watches_batches(callback) for _, callback in self.callbacks_)
         # Optimisers that search along a line go by the value of J, not by its gradient alone. To
@@ -278,6 +296,15 @@ class ReconstructionNet(NeuralNet):
                 self.flat_ = FlatWeights(weights, self.penalized_, self.optimizer_)
             self.written_out_ = WrittenOut(self.module_, self.criterion_)
 
+    def can_be_stacked(self):
+        """Return whether such nets' modules can be trained as one, as a stack."""
+        return (
+            self.written_out_ is not None
+            and self.corruption is None
+            and (self.penalty is None or self.penalty.separable)
+            and can_be_stacked(self.module_, self.criterion_)
+        )
+
     def _look_at_weights(self):
         """Find the weights that are trained and penalised: callbacks may have changed them.
 
@@ -286,12 +313,15 @@ class ReconstructionNet(NeuralNet):
         if self.written_out_ is not None:
             if is_untouched(self.written_out_.parts, self.flat_.weights):
                 self.flat_.attach()
+                # not before, as it looks at weights where they are
+                self.evaluated_ = self.evaluated_ or Evaluated(self.module_)
+                self.step_ = bare_step(self.optimizer_)
                 return
             self._leave_written_out()
         self.penalized_ = self.module_.penalized_weights()
 
     def _leave_written_out(self):
-        self.written_out_ = None
+        self.written_out_ = self.evaluated_ = None
         self.flat_.give_back()
         if self.average_ is not None:
             self.average_.parameters = self.flat_.weights
@@ -310,7 +340,7 @@ class ReconstructionNet(NeuralNet):
             if means is None:
                 means = mean.new_empty(len(iterator))
             means[i] = mean
-            sizes.append(len(batch[0]))
+            sizes.append(batch[0].shape[-2])
             some = step.pop("losses", None)
             if not training:
                 losses[sum(sizes) - len(some) : sum(sizes)] = some
@@ -341,7 +371,7 @@ class ReconstructionNet(NeuralNet):
             if self.written_out_ is None:
                 self.optimizer_.zero_grad()
             step = self.train_step_single(batch)
-            self.optimizer_.step()
+            (self.optimizer_.step if self.written_out_ is None else self.step_)()
         self.average_.update()
         return step
 
@@ -392,8 +422,9 @@ class ReconstructionNet(NeuralNet):
     def validation_step(self, batch, **fit_params):
         self._set_training(False)
         n_draws = 1 if self.corruption is None else _N_DRAWS
+        step = self._forward_step if self.evaluated_ is None else self._evaluated_step
         with torch.set_grad_enabled("x" in self._needs), self._same_draws():
-            steps = [self._forward_step(*batch) for _ in range(n_draws)]
+            steps = [step(*batch) for _ in range(n_draws)]
         step = steps[0]
         for name in ("loss", "mean", "losses") if n_draws > 1 else ():
             step[name] = torch.stack([one[name] for one in steps]).mean(dim=0)
@@ -426,6 +457,11 @@ class ReconstructionNet(NeuralNet):
             losses = losses + self.alpha * rate(*(pieces[name] for name in needs))
         mean, losses = losses.mean(), losses.detach()
         return {"loss": mean, "y_pred": x_hat, "mean": mean.detach(), "losses": losses}
+
+    def _evaluated_step(self, x, target):
+        x_hat = self.evaluated_(self._corrupted(x))
+        losses = self.criterion_(x_hat, target)
+        return {"loss": losses.mean(), "y_pred": x_hat, "mean": losses.mean(), "losses": losses}
 
     def losses(self, dataset):
         """Return the loss of each row of a data set under the weights as they are."""
@@ -481,6 +517,7 @@ class ReconstructionNet(NeuralNet):
         self.valid_losses_ = None  # as long as the data, and of no use any more
         if self.written_out_ is not None:
             self.flat_.detach()
+            self.evaluated_ = None
 
     def __getstate__(self):
         # Kept: what maps data. Dropped: what only training needs, several times the size of the

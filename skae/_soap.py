@@ -5,6 +5,8 @@ import inspect
 import torch
 from torch import nn
 
+from skae._torch import products
+
 
 def hidden_sides(module):
     """Return the weights at hidden layers, and one of their sides that belongs to hidden units.
@@ -29,7 +31,7 @@ def hidden_sides(module):
             layers = [
                 (layer, weight)
                 for layer, weight in zip(chain, weights, strict=True)
-                if weight is not None and weight.ndim == 2
+                if weight is not None and (weight.ndim == 2 or isinstance(layer, nn.Linear))
             ]
             for i, (layer, weight) in enumerate(layers if len(layers) > 1 else []):
                 if isinstance(layer, nn.Linear):
@@ -105,6 +107,7 @@ class Soap(torch.optim.Optimizer):
         Parameters
         ----------
         weight : Tensor of shape (n_out, n_in)
+            Or a stack of such matrices, each of which has axes of its own.
         side : {0, 1}
             0 for rows, 1 for columns.
         """
@@ -205,15 +208,17 @@ class _Turned:
 
     def __init__(self, weight, state, rank, in_place):
         self.weight, self.state, self.is_columns = weight, state, state["side"] == 1
-        n_side, n_other = weight.t().shape if self.is_columns else weight.shape
+        self.mm, self.addmm = products(weight)
+        *stack, n_side, n_other = weight.mT.shape if self.is_columns else weight.shape
         rank = min(rank, n_side)
         # no rest where all is along axes: of rounding Adam would make whole steps
         self.has_rest = n_side > rank
         self.buffer = torch.empty_like(weight) if self.has_rest and not in_place else None
-        self.leading = weight.new_empty((n_other, rank) if self.is_columns else (rank, n_other))
+        shape = (n_other, rank) if self.is_columns else (rank, n_other)
+        self.leading = weight.new_empty(*stack, *shape)
         self.change = torch.zeros_like(self.leading)
         if "axes" not in state:
-            state["axes"] = torch.eye(n_side, rank).to(weight)
+            state["axes"] = torch.eye(n_side, rank).to(weight).repeat(*stack, 1, 1)
             state["product"] = torch.zeros_like(state["axes"])
         # axes, and the mean outer product of gradients times these
         self.axes, self.product = state["axes"], state["product"]
@@ -236,8 +241,9 @@ class _Turned:
         period = round(period * (0.5 if n_steps < period else 1 if n_steps < 10 * period else 2))
         if n_steps % max(1, period // 5) == 0:  # of five gradients in a period as much is learned
             leading = self.leading
-            pair = (gradient.t(), leading) if self.is_columns else (gradient, leading.t())
-            self.product.addmm_(*pair, beta=memory, alpha=1 - memory)
+            pair = (gradient.mT, leading) if self.is_columns else (gradient, leading.mT)
+            share = {"beta": memory, "alpha": 1 - memory}
+            self.addmm(self.product, *pair, **share, out=self.product)
         if n_steps % max(1, period) == 0:
             self._find()
             self._project(gradient, self.leading)
@@ -257,7 +263,7 @@ class _Turned:
         leading, _ = self.along
         mean = self.means[0] if self.has_rest else torch.zeros_like(self.weight)
         self._add(mean, leading, 1, out=mean)
-        self.product.copy_(self.product @ (self.axes.t() @ axes))
+        self.product.copy_(self.product @ (self.axes.mT @ axes))
         self.axes.copy_(axes)
         self._project(mean, leading)
         if self.has_rest:
@@ -265,10 +271,10 @@ class _Turned:
 
     def _project(self, x, out):
         """Write what of x is along the axes."""
-        pair = (x, self.axes) if self.is_columns else (self.axes.t(), x)
-        torch.mm(*pair, out=out)
+        pair = (x, self.axes) if self.is_columns else (self.axes.mT, x)
+        self.mm(*pair, out=out)
 
     def _add(self, x, leading, factor, out):
         """Write x plus a multiple of what is along the axes."""
-        pair = (leading, self.axes.t()) if self.is_columns else (self.axes, leading)
-        torch.addmm(x, *pair, alpha=factor, out=out)
+        pair = (leading, self.axes.mT) if self.is_columns else (self.axes, leading)
+        self.addmm(x, *pair, alpha=factor, out=out)

@@ -76,6 +76,11 @@ def inference_dtype(dtype, device):
     return torch.float32
 
 
+def products(matrices):
+    """Return torch's ``mm`` and ``addmm`` for tensors like this: matrices, or stacks of them."""
+    return (torch.mm, torch.addmm) if matrices.ndim == 2 else (torch.bmm, torch.baddbmm)
+
+
 def may_have_gaps(x):
     """Return whether entries of a tensor in units may be NaN.
 

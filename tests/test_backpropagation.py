@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from skae._backpropagation import (
+    _LAYERS,
     Evaluated,
     FlatWeights,
     WrittenOut,
@@ -67,7 +68,7 @@ def by_autograd(module, x, target):
 
 
 @pytest.mark.parametrize("skip", [True, False])
-@pytest.mark.parametrize("hidden", [(), (6,), (6, 4)])
+@pytest.mark.parametrize("hidden", [(), (6,), (6, 4), (12, 9)])  # up to 8 are few inputs to it
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_gradients_and_loss_are_those_of_autograd(activation, hidden, skip):
     module = autoencoder(activation, hidden, skip)
@@ -86,6 +87,19 @@ def test_gradients_and_loss_are_those_of_autograd(activation, hidden, skip):
             torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-5 * scale)
         assert torch.equal(x, rows(n, seed))
         assert torch.equal(target, rows(n, seed + 10))
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("n", [1, 3, 2**15 // 12, 2**15 // 12 + 1])
+def test_gelu_of_few_and_of_many_values_is_torchs(n, approximate):
+    torch.manual_seed(0)
+    module, x = nn.GELU(approximate), torch.randn(n, 12, requires_grad=True)
+    gradient = torch.randn(n, 12)
+    module(x).backward(gradient)
+    layer = _LAYERS[nn.GELU](module, x.shape[:-1])
+    # other approximations of erf, each to float32's rounding of numbers up to 5
+    torch.testing.assert_close(layer.forward(x.detach()), module(x).detach(), rtol=0, atol=2e-6)
+    torch.testing.assert_close(layer.backward(gradient, True), x.grad, rtol=0, atol=5e-6)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.4])
@@ -365,7 +379,7 @@ def test_evaluated_passes_are_those_of_the_module(activation, hidden, skip, dtyp
 def test_evaluated_branches_are_bent_at_any_size(size):
     module = autoencoder().eval()
     x = size * rows().sign()
-    bent = _BoundedClip(module.encoder.clip, len(x)).forward(x)
+    bent = _BoundedClip(module.encoder.clip, x.shape[:-1]).forward(x)
     # two roundings more than the quotient's
     torch.testing.assert_close(bent, module.encoder.clip(x), rtol=1e-6, atol=0)
     torch.testing.assert_close(Evaluated(module).encode(x), module.encode(x), rtol=1e-5, atol=0)

@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 from skae._callbacks import (
     DivergenceGuard,
     EarlyStopping,
-    cross_fitted,
     left_as_they_are,
     significant,
 )
+from skae._folds import Folds, cross_fitted
 from skae._net import ReconstructionNet
 from skae.losses import AbsoluteError, SquaredError
 from skae.modules import MLP, Autoencoder
@@ -450,7 +450,7 @@ def folded(X, start, courses, floor=None, n_iter_no_change=100, tol=0.0, **param
     splits = list(KFold(len(nets)).split(X))
     floor = None if floor is None else constant_net(X, floor)
     judging = {"n_iter_no_change": n_iter_no_change, "tol": tol}
-    return cross_fitted(nets, splits, X, len(courses[0]), floor, **judging)
+    return cross_fitted(Folds(nets, splits, X), len(courses[0]), floor, **judging)
 
 
 def test_every_row_judges_the_net_that_has_not_seen_it(X):

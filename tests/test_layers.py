@@ -31,6 +31,7 @@ LAYERS = {
     # training: skorch and torch, no estimators
     "_callbacks": 2,
     "_density": 2,
+    "_folds": 2,
     "_frames": 2,
     "_initialization": 2,
     "_model_file": 2,
@@ -47,7 +48,7 @@ LAYERS = {
     # the public door
     "__init__": 5,
 }
-NOT_TORCH = {"_compat", "_threads"}  # scikit-learn's private names; other packages' threads
+NOT_TORCH = {"_compat", "_threads"}  # other packages' private names; other packages' threads
 PURE_TORCH = [name for name, layer in LAYERS.items() if layer <= 1 and name not in NOT_TORCH]
 OPTIONAL = {"matplotlib", "onnx", "onnxscript", "polars", "pyarrow", "skl2onnx"}
 

@@ -25,6 +25,7 @@ from skorch.dataset import ValidSplit
 from skorch.exceptions import DeviceWarning
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from skae._batches import TensorBatches
@@ -180,7 +181,8 @@ def test_the_target_is_the_input_whatever_y_is(X):
     targets = [x for _, _, x, _ in net.criterion_.calls]
     assert len(targets) == 3 * (len(BATCH_SIZES) + 1)
     assert all(torch.equal(x, target) for x, target in zip(inputs, targets, strict=True))
-    assert_same_weights(net.module_, weights(fitted(X).module_))
+    # by autograd too
+    assert_same_weights(net.module_, weights(fitted(X, callbacks=[DoNothing()]).module_))
 
 
 def test_an_epoch_trains_on_each_row_that_is_not_held_out_and_validates_the_others(X):
@@ -319,7 +321,8 @@ WRITTEN_OUT = [
     {"optimizer": torch.optim.AdamW, "optimizer__fused": True, "optimizer__weight_decay": 0.1},
     {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
     {"optimizer": torch.optim.RMSprop},
-    {"optimizer": Soap},
+    # of more axes than a gradient has it would make whole steps of rounding
+    {"optimizer": Soap, "optimizer__rank": 1},
     {"average_warm_up": 10.0},
 ]
 
@@ -399,6 +402,39 @@ def test_a_hook_of_a_callback_sees_each_batch(X):
 
     fitted(X, callbacks=[At("on_train_begin", look)])
     assert len(calls) == 3 * (len(BATCH_SIZES) + 1)
+
+
+def test_hooks_of_the_optimizer_see_each_step(X):
+    steps, others = [], []
+
+    def look(net, **kwargs):
+        net.optimizer_.register_step_post_hook(lambda *args: steps.append(args[0]))
+
+    removable = register_optimizer_step_pre_hook(lambda *args: others.append(args[0]))
+    try:
+        net = fitted(X, max_epochs=2)
+    finally:
+        removable.remove()
+    assert others == [net.optimizer_] * 2 * len(BATCH_SIZES)
+    net = fitted(X, callbacks=[At("on_train_begin", look)])
+    assert net.written_out_ is not None
+    assert steps == [net.optimizer_] * 3 * len(BATCH_SIZES)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_in_training_losses_are_those_of_the_module_as_it_is(X, watched):
+    def losses(net, **kwargs):
+        with torch.no_grad():
+            expected = SquaredError()(net.module_(X), X)
+        # batches of other sizes may round otherwise
+        torch.testing.assert_close(net.losses(net.get_dataset(X)), expected, rtol=1e-5, atol=1e-6)
+        return net.evaluated_ is not None, expected.mean().item()
+
+    seen, look = at("on_epoch_end", losses)
+    _, look_again = at("on_train_end", losses)
+    fitted(X, callbacks=[look, look_again] + [DoNothing()] * watched)
+    assert [is_evaluated for is_evaluated, _ in seen] == [not watched] * 3
+    assert len({mean for _, mean in seen}) == 3
 
 
 def test_training_goes_on_where_it_ended(X):
@@ -513,7 +549,8 @@ def test_stop_training_ends_it_after_all_callbacks_have_seen_the_epochs_end(X):
     assert len(net.history) == 2
     assert recorder.names().count("on_epoch_end") == 2
     assert recorder.names()[-1] == "on_train_end"
-    assert_same_weights(net.module_, weights(fitted(X, max_epochs=2).module_))
+    twice = fitted(X, callbacks=[DoNothing()], max_epochs=2)  # by autograd, as the other
+    assert_same_weights(net.module_, weights(twice.module_))
 
 
 def test_training_goes_on_where_it_was_at_another_partial_fit(X):
@@ -1189,7 +1226,7 @@ def test_pickling_leaves_the_net_as_it_is(X):
     pickle.dumps(net)
     assert list(vars(net)) == list(before)
     assert all(vars(net)[name] is value for name, value in before.items())
-    other = fitted(X)
+    other = fitted(X, callbacks=[DoNothing()])  # by autograd, as the other
     state = torch.get_rng_state()
     net.partial_fit(X)
     torch.set_rng_state(state)

@@ -299,3 +299,25 @@ def test_fits_come_further_than_with_adam_in_half_the_epochs(digits):
         for name, max_iter in (("soap", 10), ("adam", 20))
     }
     assert scores["soap"] > scores["adam"] + 0.02
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("rank", [2, 6])
+def test_matrices_of_a_stack_move_as_each_by_itself(side, rank, in_place):
+    shape = 3, *SHAPE
+    options = {**OPTIONS, "rank": rank, "in_place": in_place}
+    stack = start(shape)
+    matrices = [nn.Parameter(matrix.detach().clone()) for matrix in stack]
+    optimizer, others = Soap([stack], **options), Soap(matrices, **options)
+    optimizer.turn(stack, side)
+    for matrix in matrices:
+        others.turn(matrix, side)
+    for gradient in np.random.RandomState(1).normal(size=(21, *shape)).cumsum(axis=2):
+        stack.grad = torch.tensor(gradient)
+        for matrix, own in zip(matrices, gradient, strict=True):
+            matrix.grad = torch.tensor(own)
+        optimizer.step()
+        others.step()
+    # float64 sums in another order
+    torch.testing.assert_close(stack, torch.stack(list(matrices)), rtol=1e-10, atol=1e-12)

@@ -1,0 +1,240 @@
+"""Folds that are trained as a stack, against the same folds one by one."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+from sklearn.model_selection import KFold
+from torch import nn
+
+from skae import AutoencoderTransformer, penalties
+from skae._backpropagation import Stack, WrittenOut
+from skae._batches import StackedBatches
+from skae._folds import Folds, StackedFolds, folds_of
+from skae._net import ReconstructionNet
+from skae._soap import Soap
+from skae.losses import SquaredError
+from skae.modules import MLP, Autoencoder, Filled, LinearSkip, SoftClip
+
+N_FEATURES, N_COMPONENTS = 5, 2
+
+
+def autoencoder(seed, hidden=(40,), skip=True, n_components=N_COMPONENTS):
+    torch.manual_seed(seed)
+    widths = [N_FEATURES, *hidden, n_components]
+    encoder, decoder = MLP(widths, "gelu"), MLP(widths[::-1], "gelu")
+    if skip:
+        to_code = nn.Linear(N_FEATURES, n_components, bias=False)
+        to_row = nn.Linear(n_components, N_FEATURES, bias=False)
+        encoder = LinearSkip(to_code, encoder, SoftClip(torch.rand(N_FEATURES), at=1.0))
+        decoder = LinearSkip(to_row, decoder, SoftClip(torch.rand(n_components), at=1.0))
+    return Autoencoder(encoder, decoder)
+
+
+def rows(n=60):
+    return torch.randn(n, N_FEATURES, generator=torch.Generator().manual_seed(0))
+
+
+def folds_on(X, kind, modules, n_folds=5, **parameters):
+    """Return folds of a kind, of the same modules and with the same random numbers."""
+    splits = list(KFold(n_folds, shuffle=True, random_state=0).split(X))
+    defaults = {"optimizer": torch.optim.SGD, "lr": 0.3, "batch_size": 20, "train_split": None}
+    defaults |= {"iterator_train__shuffle": True, "verbose": 0, "criterion": SquaredError}
+
+    def net_of(module, **own):
+        return ReconstructionNet(module, **{**defaults, **parameters, **own}).initialize()
+
+    modules = copy.deepcopy(modules)
+    if kind is StackedFolds:
+        assert net_of(modules[0]).can_be_stacked()
+        return StackedFolds(net_of(Stack(modules), iterator_train=StackedBatches), splits, X)
+    return Folds([net_of(module) for module in modules], splits, X)
+
+
+def course(folds, n_epochs=4):
+    """Return the losses of rows at first and after each epoch, and each epoch's training loss."""
+    torch.manual_seed(3)
+    losses, train_losses = [folds.losses()], []
+    for _ in range(n_epochs):
+        train_losses.append(folds.train())
+        losses.append(folds.losses())
+    return torch.stack(losses), torch.tensor(train_losses)
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 12])  # 12 columns are too many to be thin
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("hidden", [(), (40,), (7, 6)])
+def test_stacked_folds_are_trained_as_folds_are(hidden, skip, n_components):
+    modules = [autoencoder(seed, hidden, skip, n_components) for seed in range(5)]
+    one, other = (course(folds_on(rows(), kind, modules)) for kind in (Folds, StackedFolds))
+    for expected, found in zip(one, other, strict=True):
+        # float32 sums in another order, over four epochs of three steps
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert (one[0][0] - one[0][-1]).abs().mean() > 0.01  # there was something to compare
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"penalty": penalties.L2(), "alpha": 0.5},
+        {"penalty": penalties.L1(), "alpha": 0.5},
+        {"average_decay": 0.0},
+        {"average_warm_up": 5.0},
+        {"batch_size": 1000},
+        {"optimizer": torch.optim.Adam, "lr": 1e-3},
+        {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
+        # of the first steps; later ones amplify rounding where gradients hardly have an axis
+        {"optimizer": Soap, "lr": 1e-3, "batch_size": 1000},
+    ],
+    ids=lambda parameters: " ".join(map(str, parameters.values())),
+)
+def test_whatever_trains_them(parameters):
+    modules = [autoencoder(seed) for seed in range(5)]
+    one, other = (
+        course(folds_on(rows(), kind, modules, **parameters)) for kind in (Folds, StackedFolds)
+    )
+    for expected, found in zip(one, other, strict=True):
+        # float32 sums in another order, of which Adam makes more: it divides by gradients
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    plain, _ = course(folds_on(rows(), StackedFolds, modules))
+    if "average_decay" not in parameters:
+        assert (plain[1:] - other[0][1:]).abs().max() > 1e-3  # so it makes a difference
+
+
+def test_gradients_of_a_stack_are_those_of_its_modules():
+    modules = [autoencoder(seed) for seed in range(3)]
+    stack = Stack(modules)
+    for weight in stack.parameters():
+        weight.grad = torch.empty_like(weight)
+    x, target = rows(24).view(3, 8, -1), rows(48)[24:].view(3, 8, -1)
+    loss = WrittenOut(stack, SquaredError())(x.clone(), target.clone())
+    losses = []
+    for i, module in enumerate(modules):
+        expected = (module(x[i]) - target[i]).square().mean()
+        gradients = torch.autograd.grad(expected, list(module.parameters()))
+        for weight, gradient in zip(stack.parameters(), gradients, strict=True):
+            found = weight.grad[i].reshape(gradient.shape)
+            scale = gradient.abs().max().item()  # sums of a few dozen float32 products
+            torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-5 * scale)
+        losses.append(expected.detach())
+    torch.testing.assert_close(loss, torch.stack(losses).mean(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("n_components", [1, 2])  # with 1 matrices of codes look like vectors
+def test_a_stack_penalizes_what_its_modules_do(n_components):
+    modules = [autoencoder(seed, n_components=n_components) for seed in range(3)]
+    for i, weight in enumerate(Stack(modules).penalized_weights()):
+        expected = [module.penalized_weights()[i] for module in modules]
+        assert torch.equal(weight, torch.stack(expected))
+    assert i == 3
+
+
+def test_a_stack_leaves_its_modules_alone():
+    modules = [autoencoder(seed) for seed in range(3)]
+    before = copy.deepcopy(modules)
+    for weight in Stack(modules).parameters():
+        weight.data.fill_(7.0)
+    for one, other in zip(modules, before, strict=True):
+        for weight, expected in zip(one.parameters(), other.parameters(), strict=True):
+            assert torch.equal(weight, expected)
+
+
+@pytest.mark.parametrize("n", [57, 61, 64])
+def test_folds_of_unequal_size_are_judged_by_all_rows(n):
+    modules = [autoencoder(seed) for seed in range(5)]
+    X = rows(n)
+    one, other = (folds_on(X, kind, modules) for kind in (Folds, StackedFolds))
+    torch.testing.assert_close(other.losses(), one.losses(), rtol=1e-5, atol=1e-6)
+    torch.manual_seed(3)
+    for found, (train, _) in zip(batches_of(other), other.splits, strict=True):
+        assert set(found) <= set(train)
+        assert len(set(found)) == len(found) == min(len(train) for train, _ in other.splits)
+
+
+def batches_of(folds):
+    """Return the numbers of the rows that each fold of a stack has in one pass."""
+    (net,) = folds.nets
+    (sets,) = folds._train()
+    sets.dataset.X = torch.arange(len(sets.dataset.X)).float()[:, None]
+    batches = [x for x, _ in net.get_iterator(sets, training=True)]
+    assert {x.shape[1] for x in batches} <= {batches[0].shape[1], batches[-1].shape[1]}
+    return torch.cat(batches, dim=1)[..., 0].int().tolist()
+
+
+def test_rows_that_a_pass_leaves_out_change():
+    X = rows(57)
+    folds = folds_on(X, StackedFolds, [autoencoder(0)] * 5)
+    longest = max(range(5), key=lambda i: len(folds.splits[i][0]))
+    assert len({frozenset(batches_of(folds)[longest]) for _ in range(20)}) > 1
+
+
+def kind_of_folds(monkeypatch, X, **parameters):
+    kinds = []
+
+    def seen(*args):
+        folds = folds_of(*args)
+        kinds.append(type(folds))
+        return folds
+
+    monkeypatch.setattr("skae._autoencoder.folds_of", seen)
+    defaults = {"hidden_layer_sizes": 8, "max_iter": 1, "random_state": 0}
+    AutoencoderTransformer(2, **{**defaults, **parameters}).fit(X)
+    (kind,) = kinds
+    return kind
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"optimizer": "adam"},
+        {"optimizer": "sgd"},
+        {"penalty": "l1"},
+        {"init": "random"},
+        {"linear_skip": False, "init": "random"},
+        {"hidden_layer_sizes": (9, 8)},
+    ],
+    ids=str,
+)
+def test_default_networks_are_stacked(monkeypatch, curve, parameters):
+    assert kind_of_folds(monkeypatch, curve, **parameters) is StackedFolds
+
+
+class OwnPenalty(penalties.Penalty):
+    def __call__(self, weights):
+        return sum(weight.abs().amax() for weight in weights)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"dropout": 0.2},
+        {"corruption": "gaussian", "corruption_level": 0.1},
+        {"loss": "huber"},
+        {"penalty": OwnPenalty()},
+        {"penalty": "kl"},
+        {"tied_weights": True},
+        {"encoder": nn.Linear},
+        {"optimizer": torch.optim.Rprop},
+    ],
+    ids=str,
+)
+def test_others_are_trained_one_by_one(monkeypatch, curve, parameters):
+    assert kind_of_folds(monkeypatch, curve, **parameters) is Folds
+
+
+def test_tables_with_gaps_and_sparse_ones_are_trained_one_by_one(monkeypatch, curve):
+    holey = curve.copy()
+    holey[::7, 1] = np.nan
+    assert kind_of_folds(monkeypatch, holey) is Folds
+    assert kind_of_folds(monkeypatch, csr_array(curve)) is Folds
+
+
+def test_rows_that_are_whole_need_no_filling_in_a_stack():
+    modules = [autoencoder(seed) for seed in range(5)]
+    expected = folds_on(rows(), StackedFolds, modules).losses()
+    for module in modules:
+        module.input = Filled(torch.eye(N_FEATURES)[:2], torch.ones(2), in_training=False)
+    assert torch.equal(folds_on(rows(), StackedFolds, modules).losses(), expected)
