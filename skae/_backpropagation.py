@@ -431,7 +431,8 @@ _MAX_THIN = 8
 
 
 def _linear(linear, shape):
-    return (_ThinLinear if linear.in_features <= _MAX_THIN else _Linear)(linear, shape)
+    is_thin = linear.in_features <= _MAX_THIN and linear.weight.device.type == "cpu"
+    return (_ThinLinear if is_thin else _Linear)(linear, shape)
 
 
 class _Skip:

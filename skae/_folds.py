@@ -13,6 +13,10 @@ from skae._callbacks import Course, warn_of_divergence
 from skae._progress import progress_bar
 
 
+# Products of so wide a table take as long for a stack as one by one, or longer.
+_MANY_VALUES = 2**20
+
+
 class Folds:
     """Nets, each of which trains on some of the rows and judges others.
 
@@ -112,7 +116,8 @@ def folds_of(net_of, modules, splits, data):
     Folds
     """
     first = net_of(modules[0])
-    if isinstance(data, torch.Tensor) and first.can_be_stacked():
+    is_small = isinstance(data, torch.Tensor) and data.numel() <= _MANY_VALUES
+    if is_small and first.can_be_stacked():
         net = net_of(Stack(modules), iterator_train=StackedBatches)
         return StackedFolds(net, splits, data)
     return Folds([first, *map(net_of, modules[1:])], splits, data)

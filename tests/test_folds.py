@@ -232,6 +232,13 @@ def test_tables_with_gaps_and_sparse_ones_are_trained_one_by_one(monkeypatch, cu
     assert kind_of_folds(monkeypatch, csr_array(curve)) is Folds
 
 
+def test_wide_tables_are_trained_one_by_one(monkeypatch, curve):
+    monkeypatch.setattr("skae._folds._MANY_VALUES", curve.size)
+    assert kind_of_folds(monkeypatch, curve) is StackedFolds
+    monkeypatch.setattr("skae._folds._MANY_VALUES", curve.size - 1)
+    assert kind_of_folds(monkeypatch, curve) is Folds
+
+
 def test_rows_that_are_whole_need_no_filling_in_a_stack():
     modules = [autoencoder(seed) for seed in range(5)]
     expected = folds_on(rows(), StackedFolds, modules).losses()
