@@ -615,20 +615,14 @@ def with_linear_skip(encoder, decoder, to_code, to_row, inputs, columns, n_more)
 
 
 def _soft_clip(chunks):
-    """Return what bends rows beyond most of them, and beyond all but ten in each column."""
-    reach = _tenth_largest(chunks())
+    """Return what bends rows beyond most of them, and where some are further out beyond all."""
+    reach = _largest(chunks())
     return SoftClip(_deviations(chunks()).to(reach), reach=reach)
 
 
-def _tenth_largest(chunks):
-    """Return the tenth largest absolute value of each column, of rows that come in chunks."""
-    largest = None
-    for rows in chunks:
-        sizes = rows.abs().nan_to_num_(0.0)
-        if largest is not None:
-            sizes = torch.cat([largest, sizes])
-        largest = sizes.topk(min(10, len(sizes)), dim=0).values
-    return largest[-1]
+def _largest(chunks):
+    """Return the largest absolute value of each column of rows that come in chunks."""
+    return torch.stack([rows.abs().nan_to_num_(0.0).amax(dim=0) for rows in chunks]).amax(dim=0)
 
 
 def _deviations(chunks):

@@ -878,7 +878,7 @@ def fold_start(start, rows, X):
     with torch.no_grad():
         encoder.linear.weight.copy_(torch.tensor(components))
         decoder.linear.weight.copy_(torch.tensor(components.T))
-        reach = np.sort(np.abs(codes), axis=0)[-10]
+        reach = np.abs(codes).max(axis=0)
         decoder.clip.bound.copy_(torch.tensor(np.maximum(4 * codes.std(axis=0), reach)))
     return start
 
