@@ -12,7 +12,6 @@ from skae._batches import StackedBatches
 from skae._callbacks import Course, warn_of_divergence
 from skae._progress import progress_bar
 
-
 # Products of so wide a table take as long for a stack as one by one, or longer.
 _MANY_VALUES = 2**20
 
