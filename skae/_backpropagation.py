@@ -112,12 +112,13 @@ class Stack(Autoencoder):
     Parameters
     ----------
     modules : list of Autoencoder
-        Such that :func:`can_be_stacked` holds. Their rows have no gaps.
+        Such that :func:`is_known` holds, with the same output.
     """
 
     def __init__(self, modules):
         first = modules[0]
-        super().__init__(copy.deepcopy(first.encoder), copy.deepcopy(first.decoder))
+        input = None if _has_whole_rows(first) else _Each([module.input for module in modules])
+        super().__init__(*copy.deepcopy((first.encoder, first.decoder, first.output, input)))
         penalized = {id(weight) for weight in first.penalized_weights()}
         self.penalized_names = [n for n, p in first.named_parameters() if id(p) in penalized]
         for half in ("encoder", "decoder"):
@@ -132,6 +133,13 @@ class Stack(Autoencoder):
 
     def penalized_weights(self):
         return [self.get_parameter(name) for name in self.penalized_names]
+
+
+class _Each(nn.ModuleList):
+    """Modules, of which each maps its own rows of a stack."""
+
+    def forward(self, x):
+        return torch.stack([module(rows) for module, rows in zip(self, x, strict=True)])
 
 
 def _stacked(tensors):
@@ -177,7 +185,11 @@ class WrittenOut:
             self.layers[shape] = [_layer(part, shape, _LAYERS) for part in parts]
         encoder, decoder = self.layers[shape]
         output = decoder.forward(encoder.forward(self.input(x)))
-        error = self.error(output, target)  # output is the gradient by it from here on
+        if x.ndim == 2:
+            error = self.error(output, target)  # output is the gradient by it from here on
+        else:
+            error = self.error(output.flatten(0, 1), target.flatten(0, 1))
+            output.mul_(len(output))  # each has the gradient of its own mean
         encoder.backward(decoder.backward(output, True), False)
         return error
 
@@ -186,7 +198,8 @@ class Evaluated:
     """The forward passes of a trained autoencoder, into buffers that are kept.
 
     For rows that come in chunks of one size: no chunk waits for memory. What is returned may be
-    such a buffer, and stays as it is until the next call.
+    such a buffer, and stays as it is until the next call. Of a stack the rows come as those of one
+    table, one module's behind another's.
 
     Parameters
     ----------
@@ -202,7 +215,7 @@ class Evaluated:
         return self._passed(self.module.encoder, self.module.input(x))
 
     def decode(self, code):
-        return self.module.output(self._passed(self.module.decoder, code))
+        return self.module.output(self._passed(self.module.decoder, code).flatten(0, -2))
 
     def __call__(self, x):
         return self.decode(self.encode(x))
@@ -261,12 +274,6 @@ def is_known(module, criterion):
     )
 
 
-def can_be_stacked(module, criterion):
-    """Return whether autoencoders of one shape can be trained, with a criterion, as one."""
-    is_plain = type(criterion) is SquaredError and _has_whole_rows(module)
-    return is_plain and is_known(module, criterion)
-
-
 def _has_whole_rows(module):
     """Return whether rows come to the encoder as they are, in training."""
     is_filled = type(module.input) is Filled and not module.input.in_training
@@ -279,8 +286,9 @@ def _are_ends_known(module, criterion):
         return False
     if is_mixed and len(criterion.categorical):  # whose vectors are not learned
         return type(module.output) is MixedOutput and not list(module.output.parameters())
-    ends = type(module.input), type(module.output)
-    return ends in ((nn.Identity, nn.Identity), (Filled, nn.Identity))
+    return type(module.input) in (nn.Identity, Filled, _Each) and (
+        type(module.output) is nn.Identity
+    )
 
 
 def is_untouched(parts, weights):
@@ -313,8 +321,7 @@ def _error(module, criterion):
 def _squared_error(output, target):
     values = output.sub_(target).view(-1)
     error = torch.dot(values, values).div_(len(values))
-    n_rows, n_features = output.shape[-2:]
-    output.mul_(2 / (n_rows * n_features))  # of a stack each has the gradient of its own mean
+    output.mul_(2 / len(values))
     return error
 
 

@@ -91,8 +91,8 @@ class StackedFolds(Folds):
     def losses(self):
         (net,) = self.nets
         with torch.no_grad():
-            rows, output = self._rows.flatten(0, 1), self._evaluated(self._rows).flatten(0, 1)
-            losses = net.criterion_(output, rows).cpu().double().view_as(self._is_judge)
+            losses = net.criterion_(self._evaluated(self._rows), self._rows.flatten(0, 1))
+            losses = losses.cpu().double().view_as(self._is_judge)
         pooled = torch.empty(len(self.data), dtype=torch.float64)
         pooled[self._judges] = losses[self._is_judge]
         return pooled

@@ -12,7 +12,6 @@ from skae._backpropagation import (
     Evaluated,
     FlatWeights,
     WrittenOut,
-    can_be_stacked,
     is_known,
     is_untouched,
 )
@@ -302,7 +301,6 @@ class ReconstructionNet(NeuralNet):
             self.written_out_ is not None
             and self.corruption is None
             and (self.penalty is None or self.penalty.separable)
-            and can_be_stacked(self.module_, self.criterion_)
         )
 
     def _look_at_weights(self):
