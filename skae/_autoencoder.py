@@ -1890,6 +1890,8 @@ class AutoencoderTransformer(
             decoder = perceptron(widths[::-1], *kind, encoder if self.tied_weights else None)
         else:
             decoder = own_network(self.decoder, n_components, n_inputs)
+        if self.encoder is None and self.decoder is None:
+            return encoder, decoder  # of the right widths: to try them takes half of a start
         role = "encoder"
         if n_codes > n_components:
             role = "with a variational penalty (means beside logarithms of variances), encoder"
