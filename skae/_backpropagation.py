@@ -286,9 +286,8 @@ def _are_ends_known(module, criterion):
         return False
     if is_mixed and len(criterion.categorical):  # whose vectors are not learned
         return type(module.output) is MixedOutput and not list(module.output.parameters())
-    return type(module.input) in (nn.Identity, Filled, _Each) and (
-        type(module.output) is nn.Identity
-    )
+    is_input_known = type(module.input) in (nn.Identity, Filled, _Each)
+    return is_input_known and type(module.output) is nn.Identity
 
 
 def is_untouched(parts, weights):

@@ -622,7 +622,10 @@ def _soft_clip(chunks):
 
 def _largest(chunks):
     """Return the largest absolute value of each column of rows that come in chunks."""
-    return torch.stack([rows.abs().nan_to_num_(0.0).amax(dim=0) for rows in chunks]).amax(dim=0)
+    # not kept for a maximum in the end: small tensors between large ones that are freed make holes
+    return functools.reduce(
+        torch.maximum, (rows.abs().nan_to_num_(0.0).amax(dim=0) for rows in chunks)
+    )
 
 
 def _deviations(chunks):

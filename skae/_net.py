@@ -8,13 +8,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, PassthroughScoring
 
 from skae import corruptions
-from skae._backpropagation import (
-    Evaluated,
-    FlatWeights,
-    WrittenOut,
-    is_known,
-    is_untouched,
-)
+from skae._backpropagation import Evaluated, FlatWeights, WrittenOut, is_known, is_untouched
 from skae._batches import TensorBatches
 from skae._compat import bare_step
 from skae._soap import Soap, hidden_sides
@@ -206,7 +200,8 @@ class ReconstructionNet(NeuralNet):
         super().initialize()
         super()._set_training(True)  # all parts, also those that come from a fitted model
         self.valid_losses_ = self.average_ = self.flat_ = None
-        self.written_out_ = self.evaluated_ = self.step_ = None
+        self.written_out_ = self.evaluated_ = None
+        self.step_ = bare_step(self.optimizer_)
         self.penalized_ = []
         self.batches_watched_ = any(_watches_batches(callback) for _, callback in self.callbacks_)
         # Optimisers that search along a line go by the value of J, not by its gradient alone. To
@@ -262,7 +257,7 @@ class ReconstructionNet(NeuralNet):
         datasets = {"dataset_train": train, "dataset_valid": valid}
         train_batches = self.get_iterator(train, training=True)
         valid_batches = None if valid is None else self.get_iterator(valid)
-        self._look_at_weights()
+        self._look_around()
         if self.average_ is None:  # not earlier: callbacks may set weights when training begins
             weights = self.module_.parameters()
             if self.written_out_ is not None:
@@ -270,7 +265,7 @@ class ReconstructionNet(NeuralNet):
             self.average_ = WeightAverage(weights, self.average_decay, self.average_warm_up)
         while True:
             self.notify("on_epoch_begin", **datasets)
-            self._look_at_weights()
+            self._look_around()
             with self.average_.set_aside():
                 self.run_single_epoch(train_batches, True, "train", self.train_step)
             self.run_single_epoch(valid_batches, False, "valid", self.validation_step)
@@ -303,17 +298,17 @@ class ReconstructionNet(NeuralNet):
             and (self.penalty is None or self.penalty.separable)
         )
 
-    def _look_at_weights(self):
-        """Find the weights that are trained and penalised: callbacks may have changed them.
+    def _look_around(self):
+        """Find the weights that are trained and penalised, and who listens to the optimiser.
 
-        Once an epoch, as it takes a tenth of a small step.
+        Callbacks may have changed them. Once an epoch, as it takes a tenth of a small step.
         """
+        self.step_ = bare_step(self.optimizer_)
         if self.written_out_ is not None:
             if is_untouched(self.written_out_.parts, self.flat_.weights):
                 self.flat_.attach()
                 # not before, as it looks at weights where they are
                 self.evaluated_ = self.evaluated_ or Evaluated(self.module_)
-                self.step_ = bare_step(self.optimizer_)
                 return
             self._leave_written_out()
         self.penalized_ = self.module_.penalized_weights()
@@ -369,7 +364,7 @@ class ReconstructionNet(NeuralNet):
             if self.written_out_ is None:
                 self.optimizer_.zero_grad()
             step = self.train_step_single(batch)
-            (self.optimizer_.step if self.written_out_ is None else self.step_)()
+            self.step_()
         self.average_.update()
         return step
 
@@ -459,7 +454,8 @@ class ReconstructionNet(NeuralNet):
     def _evaluated_step(self, x, target):
         x_hat = self.evaluated_(self._corrupted(x))
         losses = self.criterion_(x_hat, target)
-        return {"loss": losses.mean(), "y_pred": x_hat, "mean": losses.mean(), "losses": losses}
+        mean = losses.mean()
+        return {"loss": mean, "y_pred": x_hat, "mean": mean, "losses": losses}
 
     def losses(self, dataset):
         """Return the loss of each row of a data set under the weights as they are."""
