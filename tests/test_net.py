@@ -29,6 +29,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 
 from skae._batches import TensorBatches
+from skae._compat import bare_step
 from skae._net import ReconstructionNet, WeightAverage
 from skae._soap import Soap
 from skae.corruptions import gaussian
@@ -419,6 +420,18 @@ def test_hooks_of_the_optimizer_see_each_step(X):
     net = fitted(X, callbacks=[At("on_train_begin", look)])
     assert net.written_out_ is not None
     assert steps == [net.optimizer_] * 3 * len(BATCH_SIZES)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, Soap])
+def test_only_where_nobody_listens_a_step_is_made_without_torchs_wrapper(optimizer):
+    optimizer = optimizer([nn.Parameter(torch.zeros(2))], lr=0.01)
+    assert bare_step(optimizer).func is type(optimizer).step.__wrapped__
+    hook = optimizer.register_step_pre_hook(lambda *args: None)
+    assert bare_step(optimizer) == optimizer.step
+    hook.remove()
+    assert bare_step(optimizer) != optimizer.step
+    LambdaLR(optimizer, lr_lambda=lambda epoch: 1.0)  # which counts steps
+    assert bare_step(optimizer) is optimizer.step
 
 
 @pytest.mark.parametrize("watched", [False, True])
