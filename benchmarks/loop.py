@@ -2,6 +2,7 @@
 
     python benchmarks/loop.py
     python benchmarks/loop.py --threads 2
+    python benchmarks/loop.py --device cuda --epochs 20
 
 Prints seconds per training step as ratios to a plain PyTorch loop over the same network: slices of
 a tensor, one permutation per epoch, fused Adam, no history. Medians over rounds in which all are
@@ -15,7 +16,9 @@ run in turn. The rows:
 - watched: with a callback of batches, which has skorch's whole protocol followed;
 - defaults: `AutoencoderTransformer` as it is, with SOAP, of which a fit needs fewer steps;
 - skorch: skorch's own net as its documentation shows it;
-- MLPRegressor: scikit-learn's, `fit(X, X)`, its activation being ReLU.
+- MLPRegressor: scikit-learn's, `fit(X, X)`, its activation being ReLU;
+- graph: in its place on a CUDA device, the loop's step captured in a CUDA graph and replayed; the
+  capture is not counted.
 """
 
 import argparse
@@ -56,18 +59,46 @@ def table(shape, n_batches=N_BATCHES):
     return torch.randn(n_batches * shape[-1], shape[0], generator=torch.Generator().manual_seed(0))
 
 
-def plain_loop(net, X, batch_size, n_epochs):
+def step_of(net, **options):
+    optimizer = torch.optim.Adam(net.parameters(), lr=4e-3, fused=True, **options)
+
+    def step(x):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(net(x), x).backward()
+        optimizer.step()
+
+    return step
+
+
+def plain_loop(step, X, batch_size, n_epochs):
     """Return the seconds of a step."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=4e-3, fused=True)
+    wait = torch.cuda.synchronize if X.is_cuda else lambda: None
+    wait()
     start = time.perf_counter()
     for _ in range(n_epochs):
-        order = torch.randperm(len(X))
+        order = torch.randperm(len(X), device=X.device)
         for i in range(0, len(X), batch_size):
-            x = X[order[i : i + batch_size]]
-            optimizer.zero_grad()
-            nn.functional.mse_loss(net(x), x).backward()
-            optimizer.step()
+            step(X[order[i : i + batch_size]])
+    wait()
     return (time.perf_counter() - start) / (n_epochs * len(X) / batch_size)
+
+
+def captured(step, x):
+    """Return a step on batches like x as a CUDA graph, as torch's documentation captures one."""
+    batch, stream, graph = x.clone(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step(batch)
+    torch.cuda.current_stream().wait_stream(stream)
+    with torch.cuda.graph(graph):
+        step(batch)
+
+    def replayed(x):
+        batch.copy_(x)
+        graph.replay()
+
+    return replayed
 
 
 class Watcher(Callback):
@@ -85,10 +116,11 @@ def skae_step(shape, X, n_epochs, validation=False, **parameters):
         max_iter=n_epochs,
         n_iter_no_change=n_epochs + 1,
         random_state=0,
+        device=X.device,
         **parameters,
     )
     with timed_validation() as seconds:
-        history = autoencoder.fit(X.numpy()).net_.history
+        history = autoencoder.fit(X.cpu().numpy()).net_.history
     total = sum(history[:, "dur"]) - (0 if validation else sum(seconds))
     return total / sum(history[:, "train_batch_count"])
 
@@ -121,6 +153,7 @@ def skorch_step(shape, X, n_epochs):
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
+        device=X.device,
     )
     net.fit(X, X)
     return sum(net.history[:, "dur"]) / (n_epochs * len(X) / shape[-1])
@@ -134,7 +167,7 @@ def scikit_learn_step(shape, X, n_epochs):
         max_iter=n_epochs,
         n_iter_no_change=n_epochs + 1,
     )
-    X = X.numpy()
+    X = X.cpu().numpy()
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -146,18 +179,23 @@ ADAM = {"optimizer": "adam", "learning_rate_init": 4e-3}
 TEXTBOOK = {"linear_skip": False, "init": "random"}
 
 
-def one_round(shape, n_epochs):
+def one_round(shape, n_epochs, device):
     """Return the ratios of one round by name."""
-    X, batch_size = table(shape), shape[-1]
+    X, batch_size = table(shape).to(device), shape[-1]
 
     def loop(**kwargs):
-        return plain_loop(network(shape, **kwargs), X, batch_size, n_epochs)
+        step = step_of(network(shape, **kwargs).to(device))
+        return plain_loop(step, X, batch_size, n_epochs)
+
+    def graph():
+        step = step_of(network(shape).to(device), capturable=True)
+        return plain_loop(captured(step, X[:batch_size]), X, batch_size, n_epochs)
 
     def ours(**kwargs):
         return skae_step(shape, X, n_epochs, **kwargs)
 
     bare = loop()
-    return {
+    ratios = {
         "the loop once more": loop() / bare,
         "adam": ours(**ADAM) / bare,
         "and validation": ours(**ADAM, validation=True) / bare,
@@ -166,8 +204,10 @@ def one_round(shape, n_epochs):
         "watched": ours(**ADAM, callbacks=[Watcher()]) / bare,
         "defaults": ours() / bare,
         "skorch": skorch_step(shape, X, n_epochs) / bare,
-        "MLPRegressor": scikit_learn_step(shape, X, n_epochs) / bare,
     }
+    if X.is_cuda:
+        return ratios | {"graph": graph() / bare}
+    return ratios | {"MLPRegressor": scikit_learn_step(shape, X, n_epochs) / bare}
 
 
 def main():
@@ -175,17 +215,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     threadpool_limits(arguments.threads)  # scikit-learn's
     torch.set_num_threads(arguments.threads)
-    print(f"{platform.machine()}, torch {torch.__version__}, {arguments.threads} threads")
-    columns = []
+    device = torch.device(arguments.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    print(f"{name}, torch {torch.__version__}, {arguments.threads} threads")
     for shape in SHAPES:
-        rounds = [one_round(shape, arguments.epochs) for _ in range(arguments.rounds)]
-        columns.append({name: np.median([r[name] for r in rounds]) for name in rounds[0]})
-    print(f"{'':20s}" + "".join(f"{shape!s:>22s}" for shape in SHAPES))
-    for name in columns[0]:
-        print(f"{name:20s}" + "".join(f"{column[name]:22.2f}" for column in columns))
+        rounds = [one_round(shape, arguments.epochs, device) for _ in range(arguments.rounds)]
+        print(f"\n{shape}")
+        for name in rounds[0]:
+            print(f"{name:20s}{np.median([ratios[name] for ratios in rounds]):8.2f}", flush=True)
 
 
 if __name__ == "__main__":

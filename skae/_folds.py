@@ -117,6 +117,7 @@ def folds_of(net_of, modules, splits, data):
     first = net_of(modules[0])
     is_small = isinstance(data, torch.Tensor) and data.numel() <= _MANY_VALUES
     if is_small and first.can_be_stacked():
+        modules = [module.to(data.device) for module in modules]
         net = net_of(Stack(modules), iterator_train=StackedBatches)
         return StackedFolds(net, splits, data)
     return Folds([first, *map(net_of, modules[1:])], splits, data)

@@ -362,5 +362,6 @@ class OnNumbers:
         self.categorical = _index(layout.categorical)
 
     def __call__(self, x, level):
-        columns = self.categorical.to(x.device)
+        # kept there: each copy to another device would be waited for
+        self.categorical = columns = self.categorical.to(x.device)
         return self.corruption(x, level).index_copy(1, columns, x.index_select(1, columns))

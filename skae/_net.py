@@ -10,10 +10,11 @@ from skorch.callbacks import Callback, EarlyStopping, EpochTimer, LRScheduler, P
 from skae import corruptions
 from skae._backpropagation import Evaluated, FlatWeights, WrittenOut, is_known, is_untouched
 from skae._batches import TensorBatches
+from skae._capture import Captured
 from skae._compat import bare_step
 from skae._soap import Soap, hidden_sides
-from skae._torch import seeded
-from skae.penalties import Penalty
+from skae._torch import device_or_cpu, seeded
+from skae.penalties import L1, L2, Penalty
 
 # Those that treat each entry of the weights alike.
 _ENTRYWISE_OPTIMIZERS = (
@@ -24,6 +25,7 @@ _ENTRYWISE_OPTIMIZERS = (
 )
 # Those that never ask for the value of J.
 _GRADIENT_OPTIMIZERS = (*_ENTRYWISE_OPTIMIZERS, Soap)
+_CAPTURABLE_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, Soap)
 # How often held-out rows are corrupted: what one draw hides is mostly luck. Of four the mean tells
 # epochs apart as twice as many rows or more would.
 _N_DRAWS = 4
@@ -85,13 +87,32 @@ class WeightAverage:
         self.decay = decay
         self.warm_up = warm_up
         self.n_steps = 0
+        self.share = 0.0
 
-    @torch.no_grad()
     def update(self):
         """Take the parameters after one more step into the average."""
+        self.advance()
+        self.move()
+
+    def advance(self):
+        """Begin an update: all of it that differs from the one before but by values of tensors."""
         self.n_steps += 1
         past = min(self.decay, self.n_steps / (self.warm_up + self.n_steps))
-        torch._foreach_lerp_(self.average, self.parameters, 1 - past)
+        if isinstance(self.share, torch.Tensor):
+            self.share.fill_(1 - past)
+        else:
+            self.share = 1 - past
+
+    @torch.no_grad()
+    def move(self):
+        """Make the update that has begun."""
+        is_number = isinstance(self.share, float)
+        shares = self.share if is_number else [self.share] * len(self.parameters)
+        torch._foreach_lerp_(self.average, self.parameters, shares)
+
+    def keep_in_place(self):
+        """Have what differs from update to update in a tensor, where a CUDA graph finds it."""
+        self.share = torch.zeros((), device=self.parameters[0].device)
 
     @contextlib.contextmanager
     def set_aside(self):
@@ -121,6 +142,7 @@ _OF_TRAINING = (
     "flat_",
     "written_out_",
     "evaluated_",
+    "captured_",
     "step_",
     "penalized_",
     "module",
@@ -200,7 +222,7 @@ class ReconstructionNet(NeuralNet):
         super().initialize()
         super()._set_training(True)  # all parts, also those that come from a fitted model
         self.valid_losses_ = self.average_ = self.flat_ = None
-        self.written_out_ = self.evaluated_ = None
+        self.written_out_ = self.evaluated_ = self.captured_ = None
         self.step_ = bare_step(self.optimizer_)
         self.penalized_ = []
         self.batches_watched_ = any(_watches_batches(callback) for _, callback in self.callbacks_)
@@ -266,6 +288,8 @@ class ReconstructionNet(NeuralNet):
         while True:
             self.notify("on_epoch_begin", **datasets)
             self._look_around()
+            if self.written_out_ is not None:
+                self._capture()
             with self.average_.set_aside():
                 self.run_single_epoch(train_batches, True, "train", self.train_step)
             self.run_single_epoch(valid_batches, False, "valid", self.validation_step)
@@ -288,6 +312,9 @@ class ReconstructionNet(NeuralNet):
                     group["in_place"] = True  # nobody else reads the gradients
             else:
                 self.flat_ = FlatWeights(weights, self.penalized_, self.optimizer_)
+                if self.flat_.vector.is_cuda and type(self.optimizer_) in _CAPTURABLE_OPTIMIZERS:
+                    for group in self.optimizer_.param_groups:
+                        group["capturable"] = True  # its count of steps is on the device
             self.written_out_ = WrittenOut(self.module_, self.criterion_)
 
     def can_be_stacked(self):
@@ -313,8 +340,26 @@ class ReconstructionNet(NeuralNet):
             self._leave_written_out()
         self.penalized_ = self.module_.penalized_weights()
 
+    def _capture(self):
+        """Have steps launched as one, if that is known to be the same, with options as they are."""
+        options = self.alpha, *(g | {"params": None} for g in self.optimizer_.param_groups)
+        if not self._can_be_captured():
+            self.captured_ = None
+        elif self.captured_ is None or options != self.captured_options_:
+            self.captured_, self.captured_options_ = Captured(self._moved), options
+            self.average_.keep_in_place()
+
+    def _can_be_captured(self):
+        return (
+            self.flat_.vector.is_cuda
+            and type(self.optimizer_) in _CAPTURABLE_OPTIMIZERS
+            and type(self.penalty) in (type(None), L1, L2)
+            and self.corruption is None  # which draws random numbers
+            and self.step_ != self.optimizer_.step  # nobody listens to steps
+        )
+
     def _leave_written_out(self):
-        self.written_out_ = self.evaluated_ = None
+        self.written_out_ = self.evaluated_ = self.captured_ = None
         self.flat_.give_back()
         if self.average_ is not None:
             self.average_.parameters = self.flat_.weights
@@ -357,6 +402,8 @@ class ReconstructionNet(NeuralNet):
             super()._set_training(training)
 
     def train_step(self, batch, **fit_params):
+        if self.captured_ is not None:
+            return self._captured_step(*batch)
         if self.objective_read_:
             step = super().train_step(batch)
         else:
@@ -399,6 +446,22 @@ class ReconstructionNet(NeuralNet):
             if weights:
                 self.penalty.backward(weights, self.alpha)
         return {"mean": mean}
+
+    def _captured_step(self, x, target):
+        # torch's optimisers count on the device
+        kind = self.optimizer_.advance() if isinstance(self.optimizer_, Soap) else None
+        self.average_.advance()
+        return {"mean": self.captured_(x, kind)}
+
+    def _moved(self, x):
+        """Make the step that has begun, with rows that are their own target."""
+        step = self._written_out_step(x, x)
+        if isinstance(self.optimizer_, Soap):
+            self.optimizer_.move()
+        else:
+            self.step_()
+        self.average_.move()
+        return step["mean"]
 
     @property
     def _penalizes_weights(self):
@@ -511,7 +574,7 @@ class ReconstructionNet(NeuralNet):
         self.valid_losses_ = None  # as long as the data, and of no use any more
         if self.written_out_ is not None:
             self.flat_.detach()
-            self.evaluated_ = None
+            self.evaluated_ = self.captured_ = None
 
     def __getstate__(self):
         # Kept: what maps data. Dropped: what only training needs, several times the size of the
@@ -525,7 +588,8 @@ class ReconstructionNet(NeuralNet):
         return super(ReconstructionNet, kept).__getstate__()
 
     def __setstate__(self, state):
-        super().__setstate__(state)
+        # skorch looks whether there is CUDA, and not whether there are so many devices
+        super().__setstate__({**state, "device": device_or_cpu(state["device"])})
         if self.initialized_:
             self.module = self.module_
 

@@ -88,7 +88,7 @@ class Soap(torch.optim.Optimizer):
         period=10,
         in_place=False,
     ):
-        self._moving = {}
+        self._moving, self._counts = {}, {}
         options = {"lr": lr, "betas": betas, "eps": eps, "rank": rank, "memory": memory}
         super().__init__(params, {**options, "period": period, "in_place": in_place})
 
@@ -99,7 +99,8 @@ class Soap(torch.optim.Optimizer):
 
     def __setstate__(self, state):
         super().__setstate__(state)
-        self._moving = {}  # it is made of the state, which may be another one now
+        # made of the state, which may be another one now
+        self._moving, self._counts = {}, {}
 
     def turn(self, weight, side):
         """Have axes on a side of a weight, before the first step.
@@ -131,15 +132,51 @@ class Soap(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self.advance()
+        self.move()
+        return loss
+
+    def advance(self):
+        """Begin a step: all of it that differs from the step before but by values of tensors.
+
+        Returns
+        -------
+        hashable
+            Steps for which this is the same are the same calls of torch.
+        """
+        self._groups, kind = [], []
         for group in self.param_groups:
             moving = [self._of(w, group) for w in group["params"] if w.grad is not None]
+            kind += [one.due(group["period"]) for one in moving if isinstance(one, _Turned)]
+            self._groups.append((group, moving, self._counted(moving)))
+        return tuple(kind)
+
+    def _counted(self, moving):
+        """Count the step of all that moves and return those that have made as many together."""
+        alike = {}
+        for one in moving:
+            one.state["step"] += 1
+            key = one.weight.dtype, one.weight.device, one.state["step"]
+            alike.setdefault(key, []).append(one)
+        counted = []
+        for i, ((_, device, n_steps), some) in enumerate(alike.items()):
+            place = device, len(self._groups), i
+            if place not in self._counts:
+                self._counts[place] = torch.zeros((), device=device)
+            counted.append((self._counts[place].fill_(n_steps), some))
+        return counted
+
+    @torch.no_grad()
+    def move(self):
+        """Make the step that has begun."""
+        for group, moving, counted in self._groups:
             turned = [one for one in moving if isinstance(one, _Turned)]
             for one in turned:
-                one.see(group["memory"], group["period"])
-            _adam(moving, group)
+                one.see(group["memory"])
+            for count, some in counted:
+                _adam(some, count, group)
             for one in turned:
                 one.move()
-        return loss
 
     def _of(self, weight, group):
         if weight not in self._moving:
@@ -150,32 +187,26 @@ class Soap(torch.optim.Optimizer):
         return self._moving[weight]
 
 
-def _adam(moving, group):
+def _adam(moving, n_steps, group):
     """Make Adam's step with all that moves.
 
     It is torch's, without its function for it, which adds one to a count per tensor: that takes
     longer than all the rest on small networks.
     """
-    alike = {}
-    for one in moving:
-        one.state["step"] += 1
-        key = one.weight.dtype, one.weight.device, one.state["step"]
-        alike.setdefault(key, []).extend(one.entries())
+    entries = [entry for one in moving for entry in one.entries()]
     beta1, beta2 = group["betas"]
-    for (_, device, n_steps), entries in alike.items():
-        count = torch.full((), n_steps, dtype=torch.float32, device=device)
-        torch._fused_adam_(
-            *map(list, zip(*entries, strict=True)),
-            [],
-            [count] * len(entries),
-            lr=group["lr"],
-            beta1=beta1,
-            beta2=beta2,
-            weight_decay=0.0,
-            eps=group["eps"],
-            amsgrad=False,
-            maximize=False,
-        )
+    torch._fused_adam_(
+        *map(list, zip(*entries, strict=True)),
+        [],
+        [n_steps] * len(entries),
+        lr=group["lr"],
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=0.0,
+        eps=group["eps"],
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 def _remember(state, tensor, name=""):
@@ -234,17 +265,24 @@ class _Turned:
         along = (self.change, self.leading, *self.along)
         return [along, (self.weight, self.rest, *self.means)] if self.has_rest else [along]
 
-    def see(self, memory, period):
-        """Find axes if that is due, and split the gradient."""
-        gradient, n_steps = self.weight.grad, self.state["step"]
-        self._project(gradient, self.leading)
+    def due(self, period):
+        """Begin a step, and return whether the outer product is due in it, and new axes."""
+        n_steps = self.state["step"]
         period = round(period * (0.5 if n_steps < period else 1 if n_steps < 10 * period else 2))
-        if n_steps % max(1, period // 5) == 0:  # of five gradients in a period as much is learned
+        # of five gradients in a period as much is learned
+        self.is_due = n_steps % max(1, period // 5) == 0, n_steps % max(1, period) == 0
+        return self.is_due
+
+    def see(self, memory):
+        """Find axes if that is due, and split the gradient."""
+        gradient, (is_product_due, are_axes_due) = self.weight.grad, self.is_due
+        self._project(gradient, self.leading)
+        if is_product_due:
             leading = self.leading
             pair = (gradient.mT, leading) if self.is_columns else (gradient, leading.mT)
             share = {"beta": memory, "alpha": 1 - memory}
             self.addmm(self.product, *pair, **share, out=self.product)
-        if n_steps % max(1, period) == 0:
+        if are_axes_due:
             self._find()
             self._project(gradient, self.leading)
         if self.has_rest:

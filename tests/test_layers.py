@@ -23,6 +23,7 @@ LAYERS = {
     "_backpropagation": 1,
     "corruptions": 1,
     "_batches": 1,
+    "_capture": 1,
     "_mixed": 1,
     "_soap": 1,
     "losses": 1,

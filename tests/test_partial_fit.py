@@ -86,7 +86,8 @@ def test_mean_and_scale_stay_those_of_the_first_chunk(sheet):
     ids=str,
 )
 def test_one_pass_over_the_whole_table_is_fit_with_one_epoch(curve, parameters):
-    parameters = {"optimizer": "adam", "learning_rate_init": 4e-3, **parameters}
+    # on the CPU, as a GPU's sums are in more orders
+    parameters = {"optimizer": "adam", "learning_rate_init": 4e-3, "device": "cpu", **parameters}
     fitted, streaming = small(**parameters).fit(curve), small(**parameters).partial_fit(curve)
     # The same steps, of which one computes the gradient by written-out backpropagation and one by
     # autograd, in float32: Adam makes much of such roundings, and SOAP more, whose axes they
@@ -206,14 +207,18 @@ def test_networks_are_in_training_in_later_calls_too(sheet, n_rows):
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"dropout": 0.5}, {"penalty": "kl", "alpha": 0.01}, {"corruption": "swap"}]
+    "parameters",
+    # at PCA, what is dropped would count for nothing
+    [{"dropout": 0.5, "init": "random"}, {"penalty": "kl", "alpha": 0.01}, {"corruption": "swap"}],
 )
 def test_what_is_drawn_in_training_is_drawn_in_later_calls_too(sheet, parameters):
     # learning rate zero by a still optimiser: losses differ by what is drawn alone
     fitted = small(optimizer=Still, **parameters, random_state=np.random.RandomState(0))
     for _ in range(3):
         fitted.partial_fit(sheet[:100])
-    assert len(set(fitted.loss_curve_)) == 3
+    # in float32 the order of rows changes their sum in the seventh digit
+    gaps = np.diff(np.sort(fitted.loss_curve_))
+    assert gaps.min() > 1e-5 * fitted.loss_curve_[0]
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
