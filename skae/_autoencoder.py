@@ -1105,8 +1105,13 @@ class AutoencoderTransformer(
 
     def _validated(self, X, **options):
         check_is_fitted(self)
+        # scikit-learn's check and the look for empty rows, in one pass of all threads
+        is_finite = self._known_categories is None and _is_lent(X) and _has_finite_sum(X)
+        if is_finite:
+            options["ensure_all_finite"] = False
         rows, _ = self._rows(X, self.categories_, reset=False, **options)
-        _warn_of_nothing(n_empty_rows(rows), [])
+        if not is_finite:
+            _warn_of_nothing(n_empty_rows(rows), [])
         return rows
 
     def _check_start(self, X, origin):
@@ -1238,8 +1243,7 @@ class AutoencoderTransformer(
     def _lent(self, rows, device=None):
         """Return a tensor of rows that may be the caller's memory, and so is not to be changed."""
         device = self.device_ if device is None else device
-        is_lent = device.type == "cpu" and isinstance(rows, np.ndarray) and rows.flags.writeable
-        if is_lent and rows.flags.c_contiguous and rows.dtype.isnative:
+        if device.type == "cpu" and _is_lent(rows):
             return torch.from_numpy(rows)
         return self._tensor(rows, device)
 
@@ -2056,6 +2060,22 @@ class AutoencoderTransformer(
 def _any_known(categories):
     """Return whether some columns hold categories."""
     return any(some is not None for some in categories)
+
+
+def _is_lent(rows):
+    """Return whether something is an array of floats that torch can read where it is."""
+    return (
+        isinstance(rows, np.ndarray)
+        and rows.dtype in (np.float32, np.float64)
+        and rows.dtype.isnative
+        and rows.flags.writeable
+        and rows.flags.c_contiguous
+    )
+
+
+def _has_finite_sum(X):
+    """Return whether the sum of all entries is finite, so that none is missing or infinite."""
+    return bool(torch.from_numpy(X).sum().isfinite())
 
 
 def _layout_of(categories):

@@ -1124,6 +1124,32 @@ def test_a_pickle_holds_the_weights_and_little_else(digits):
     assert again.score(digits) > autoencoder.score(digits) - 0.01
 
 
+def as_they_are(X):
+    return X
+
+
+def read_only(X):
+    X.setflags(write=False)
+    return X
+
+
+@pytest.mark.parametrize("form", [as_they_are, np.asfortranarray, read_only])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("method", ["transform", "reconstruct", "score_samples"])
+def test_rows_are_checked_in_one_pass_as_scikit_learn_checks_them(curve, form, dtype, method):
+    method = getattr(small().fit(curve), method)
+    X = np.full((3, 5), 0.6 * np.finfo(dtype).max, dtype)
+    assert torch.from_numpy(X).sum().isinf()  # which says nothing of a single entry
+    assert np.isfinite(method(form(X.copy()))).all()
+    X[1, 2] = np.inf
+    with pytest.raises(ValueError, match="Input X contains infinity"):
+        method(form(X.copy()))
+    X = np.zeros((3, 5), dtype)
+    X[1] = np.nan
+    with pytest.warns(UserWarning, match="Nothing is known of 1 rows"):
+        method(form(X.copy()))
+
+
 def test_a_model_fitted_on_a_device_that_is_not_here_loads_on_the_cpu(curve):
     autoencoder = small(device="cpu").fit(curve)
     codes = autoencoder.transform(curve)
