@@ -424,7 +424,7 @@ def test_far_outside_the_data_the_model_is_linear(curve):
     # the branches have saturated: a step as far again changes codes by the linear path alone
     linear = autoencoder.encoder_[1].weight @ autoencoder.encoder_[0].linear.weight
     step = autoencoder.transform(far + 1e6 * np.eye(5)) - autoencoder.transform(far)
-    np.testing.assert_allclose(step / 1e6, linear.detach().numpy().T, atol=1e-6)
+    np.testing.assert_allclose(step / 1e6, linear.detach().cpu().numpy().T, atol=1e-6)
 
 
 @pytest.mark.parametrize("extra", [{}, TEXTBOOK, {"encoder": nn.Linear}], ids=str)
@@ -623,7 +623,7 @@ def test_the_penalty_leads_deep_own_networks_from_the_free_model_to_pca(digits):
 def test_an_instance_starts_from_its_weights(curve):
     encoder = Encoder(5, 2)
     autoencoder = small(encoder=encoder, linear_skip=False, init="random", max_iter=0).fit(curve)
-    assert torch.equal(autoencoder.encoder_[0].layers[0].weight, encoder.layers[0].weight)
+    assert torch.equal(autoencoder.encoder_[0].layers[0].weight.cpu(), encoder.layers[0].weight)
 
 
 @pytest.mark.parametrize(
