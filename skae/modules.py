@@ -50,7 +50,8 @@ class _Layers(nn.Sequential):
         """Make the output exactly zero, for any input, until it is trained; return self."""
         *_, last = (layer for layer in self.children() if hasattr(layer, "weight"))
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
         return self
 
 

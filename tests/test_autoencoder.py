@@ -1,6 +1,7 @@
 """The estimator: what it promises, as equalities."""
 
 import copy
+import functools
 import inspect
 import itertools
 import os
@@ -587,6 +588,17 @@ def test_own_networks_are_trained(curve, kind, skip):
         assert trained is not encoder
         for name, value in before.state_dict().items():
             assert torch.equal(value, encoder.state_dict()[name])
+
+
+@pytest.mark.parametrize("linear_skip", [True, False])
+def test_perceptrons_without_biases_may_be_ones_own(curve, linear_skip):
+    def perceptron(n_in, n_out):
+        return MLP([n_in, 16, n_out], "tanh", linear=functools.partial(nn.Linear, bias=False))
+
+    skip = {} if linear_skip else {"linear_skip": False, "init": "random"}
+    own = small(encoder=perceptron, decoder=perceptron, early_stopping=False, **skip)
+    before, after = (clone(own).set_params(max_iter=n).fit(curve).score(curve) for n in (0, 100))
+    assert after > before + 0.02
 
 
 class Residual(nn.Module):

@@ -67,11 +67,12 @@ def by_autograd(module, x, target):
 # ------------------------------------------------------------------------------------- gradients
 
 
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 4), (12, 9)])  # up to 8 are few inputs to it
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_gradients_and_loss_are_those_of_autograd(activation, hidden, skip):
-    module = autoencoder(activation, hidden, skip)
+def test_gradients_and_loss_are_those_of_autograd(activation, hidden, skip, bias):
+    module = autoencoder(activation, hidden, skip, linear=partial(nn.Linear, bias=bias))
     assert is_known(module, SquaredError())
     attached(module)
     step = WrittenOut(module, SquaredError())
@@ -385,6 +386,13 @@ def test_evaluated_branches_are_bent_at_any_size(size):
     torch.testing.assert_close(Evaluated(module).encode(x), module.encode(x), rtol=1e-5, atol=0)
 
 
+def test_layers_without_biases_are_evaluated():
+    module = autoencoder(linear=partial(nn.Linear, bias=False)).eval()
+    assert is_evaluated(module)
+    with torch.inference_mode():
+        torch.testing.assert_close(Evaluated(module)(rows()), module(rows()), rtol=1e-5, atol=1e-6)
+
+
 def test_evaluation_goes_through_what_fills_gaps_and_through_the_output():
     module = trained()
     module.input = Filled(torch.eye(N_FEATURES)[:2], torch.ones(2))
@@ -400,7 +408,6 @@ def test_evaluation_goes_through_what_fills_gaps_and_through_the_output():
     [
         lambda module: module.encoder[0].branch[0].register_forward_hook(lambda *args: None),
         lambda module: module.register_forward_pre_hook(lambda *args: None),
-        lambda module: module.decoder.append(nn.Linear(N_FEATURES, N_FEATURES, bias=False)),
         lambda module: module.decoder.append(Gate(nn.Identity())),
         lambda module: module.decoder.append(nn.LayerNorm(N_FEATURES)),
         lambda module: module.decoder.append(type("Own", (nn.Linear,), {})(N_FEATURES, N_FEATURES)),
