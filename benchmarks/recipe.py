@@ -4,9 +4,9 @@
     python benchmarks/recipe.py --data iris wine --seeds 0 1 --results results.jsonl
     python benchmarks/recipe.py --data iris --methods skae --set n_iter_no_change=20
 
-Twelve data sets, loaded or made by scikit-learn and NumPy, in five splits each (75 % to fit, 25 %
-held out). All methods get rows in the units of skae, `(x - mean) / scale` of the training rows with
-one scale, which suit the others better than raw ones:
+Seventeen data sets, loaded or made by scikit-learn and NumPy, in five splits each (75 % to fit,
+25 % held out). All methods get rows in the units of skae, `(x - mean) / scale` of the training
+rows with one scale, which suit the others better than raw ones:
 
 - `plain`: the same widths with ReLU in a hand-written PyTorch loop, 200 epochs of Adam at 1e-3 on
   batches of 128;
@@ -44,6 +44,7 @@ from sklearn.datasets import (
     load_sample_images,
     load_wine,
     make_blobs,
+    make_s_curve,
     make_swiss_roll,
 )
 from sklearn.decomposition import PCA
@@ -75,6 +76,31 @@ def swiss_roll():
     rng = np.random.RandomState(2)
     sheet = scale(make_swiss_roll(3000, random_state=2)[0])
     return sheet @ rng.normal(size=(3, 20)) + 0.1 * rng.normal(size=(3000, 20))
+
+
+def s_curve():
+    """Return another curved sheet, in thirteen features, nearly without noise."""
+    rng = np.random.RandomState(7)
+    sheet = make_s_curve(5000, noise=0.05, random_state=7)[0]
+    return np.column_stack([sheet, sheet[:, 0] * sheet[:, 2], sheet @ rng.normal(size=(3, 9))])
+
+
+def torus():
+    """Return the surface of a torus and the squares of its coordinates, turned, with some noise."""
+    rng = np.random.RandomState(8)
+    u, v = rng.uniform(0, 2 * math.pi, size=(2, 2000))
+    radius = 2 + np.cos(v)
+    surface = np.column_stack([radius * np.cos(u), radius * np.sin(u), np.sin(v)])
+    rows = np.column_stack([surface, surface**2]) @ rng.normal(size=(6, 12))
+    return rows + 0.05 * rng.normal(size=rows.shape)
+
+
+def waves():
+    """Return sine waves of any frequency, phase and height, 64 samples of each."""
+    rng = np.random.RandomState(9)
+    frequency, phase, height = rng.uniform((1, 0, 0.5), (3, 2 * math.pi, 2), size=(6000, 3)).T
+    angles = 2 * math.pi * np.outer(frequency, np.linspace(0, 1, 64)) + phase[:, None]
+    return height[:, None] * np.sin(angles) + 0.1 * rng.normal(size=angles.shape)
 
 
 def clusters():
@@ -134,6 +160,9 @@ DATA_SETS = {
     "digits8": (lambda: load_digits().data, 8),
     "clusters": (clusters, 3),
     "roll": (swiss_roll, 2),
+    "s_curve": (s_curve, 2),
+    "torus": (torus, 2),
+    "waves": (waves, 3),
     "spots": (spots, 16),
     "factors": (factors, 10),
     "patches": (patches, 8),

@@ -276,7 +276,9 @@ class AutoencoderTransformer(
         infinity is PCA (beside categories a linear model, which goes on from the factor analysis to
         smaller cross-entropies). 0 is the same as ``penalty=None``. ``'auto'`` is 1e-4,
         and ``0.1 / n_samples_seen_`` with a penalty on weights and more than 1000 rows: like a
-        prior it counts for less the more rows there are.
+        prior it counts for less the more rows there are, and the less noise: with the squared
+        error of numbers, and a penalty on weights, it is halved each time that the training loss
+        is, from a tenth of the variance on.
 
     corruption : {'gaussian', 'masking', 'swap'} or callable, default=None
         What is done to rows before they are encoded, in `fit` alone, while the clean ones stay the
@@ -368,7 +370,8 @@ class AutoencoderTransformer(
     n_components_ : int
         Size of the code.
     alpha_ : float
-        The weight of the penalty: `alpha`, or what ``'auto'`` came to.
+        The weight of the penalty: `alpha`, or what ``'auto'`` comes to where the loss is a tenth of
+        the variance or more.
     n_samples_seen_ : int
         Number of rows of `fit`, and of the calls of `partial_fit` after it.
     categories_ : list of (ndarray or None)
@@ -1979,6 +1982,7 @@ class AutoencoderTransformer(
             callbacks=[*callbacks, *(self.callbacks or [])],
             penalty=self._active_penalty(),
             alpha=self.alpha_,
+            eases=self.alpha == "auto" and self._is_share_of_variance(),
             corruption=self._corruption(),
             corruption_level=self.corruption_level,
             average_decay=0.99 if self.average else 0.0,
@@ -1989,6 +1993,11 @@ class AutoencoderTransformer(
             device=data.device,
             **{f"optimizer__{name}": value for name, value in options.items()},
         )
+
+    def _is_share_of_variance(self):
+        """Return whether the loss is one minus R², as others and that of categories are not."""
+        is_squared = self.loss == "squared_error" or type(self.loss) is SquaredError
+        return is_squared and not self._layout.categorical
 
     def _n_held_out(self, n_samples):
         """Return how many rows early stopping holds out: two or more, or none."""

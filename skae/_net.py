@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 
 import torch
 from skorch import NeuralNet
@@ -31,6 +32,8 @@ _CAPTURABLE_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, Soap)
 _N_DRAWS = 4
 # Those that leave gaps as they are. One's own need not know of NaN.
 _KNOW_GAPS = (corruptions.gaussian, corruptions.masking, corruptions.swap)
+# The share of the variance from which on a loss counts as noise, and to what it can come.
+_NOISE, _MOST_HALVINGS = 0.1, 20
 _BATCH_EVENTS = ("on_batch_begin", "on_grad_computed", "on_batch_end")
 
 
@@ -50,6 +53,18 @@ def _watches_batches(callback):
 def mean(losses):
     """Return the mean of losses in float64."""
     return losses.cpu().double().mean().item()  # on the CPU: some devices have no float64
+
+
+def eased(loss):
+    """Return by what the weight of a penalty is multiplied at some training loss.
+
+    Where noise is normal, and its variance is not known but found with the weights, a prior on
+    weights counts for less the less noise is left. What a code cannot express is no noise, so that
+    a loss of more than a tenth of the variance says nothing. Below it is halved as often as the
+    loss is, and not all the time, since steps that are captured are captured again for it.
+    """
+    n_halvings = math.log2(_NOISE / max(loss, 1e-30)) if 0 <= loss < _NOISE else 0  # or NaN
+    return 0.5 ** min(math.ceil(n_halvings), _MOST_HALVINGS)
 
 
 def share_avoided(loss, baseline):
@@ -172,6 +187,9 @@ class ReconstructionNet(NeuralNet):
     penalty : skae.penalties.Penalty, default=None
     alpha : float, default=0.0
         Weight of the penalty.
+    eases : bool, default=False
+        Whether a penalty on weights counts for less where little loss is left, as :func:`eased`
+        says of the last epoch's: ``alpha_`` is its weight in an epoch.
     corruption : callable, default=None
         What makes the rows that are encoded from the clean ones, ``(x, level) -> x``, where a loss
         is computed: held-out rows are judged by what training is to make small.
@@ -192,6 +210,7 @@ class ReconstructionNet(NeuralNet):
         *args,
         penalty=None,
         alpha=0.0,
+        eases=False,
         corruption=None,
         corruption_level=0.0,
         average_decay=0.99,
@@ -205,6 +224,7 @@ class ReconstructionNet(NeuralNet):
         )
         self.penalty = penalty
         self.alpha = alpha
+        self.eases = eases
         self.corruption = corruption
         self.corruption_level = corruption_level
         self.average_decay = average_decay
@@ -224,7 +244,7 @@ class ReconstructionNet(NeuralNet):
         self.valid_losses_ = self.average_ = self.flat_ = None
         self.written_out_ = self.evaluated_ = self.captured_ = None
         self.step_ = bare_step(self.optimizer_)
-        self.penalized_ = []
+        self.penalized_, self.alpha_ = [], self.alpha
         self.batches_watched_ = any(_watches_batches(callback) for _, callback in self.callbacks_)
         # Optimisers that search along a line go by the value of J, not by its gradient alone. To
         # the others, and where no callback looks, the value of a penalty on weights is nothing.
@@ -331,6 +351,8 @@ class ReconstructionNet(NeuralNet):
         Callbacks may have changed them. Once an epoch, as it takes a tenth of a small step.
         """
         self.step_ = bare_step(self.optimizer_)
+        losses = [epoch["train_loss"] for epoch in self.history[-2:] if "train_loss" in epoch]
+        self.alpha_ = self.alpha * (eased(losses[-1]) if self.eases and losses else 1)
         if self.written_out_ is not None:
             if is_untouched(self.written_out_.parts, self.flat_.weights):
                 self.flat_.attach()
@@ -342,7 +364,7 @@ class ReconstructionNet(NeuralNet):
 
     def _capture(self):
         """Have steps launched as one, if that is known to be the same, with options as they are."""
-        options = self.alpha, *(g | {"params": None} for g in self.optimizer_.param_groups)
+        options = self.alpha_, *(g | {"params": None} for g in self.optimizer_.param_groups)
         if not self._can_be_captured():
             self.captured_ = None
         elif self.captured_ is None or options != self.captured_options_:
@@ -424,12 +446,12 @@ class ReconstructionNet(NeuralNet):
         weights = self._penalized() if self._penalizes_weights else []
         if weights:
             if all(w.is_leaf for w in weights):
-                self.penalty.backward(weights, self.alpha)
+                self.penalty.backward(weights, self.alpha_)
             else:
-                Penalty.backward(self.penalty, weights, self.alpha)  # others know leaves alone
+                Penalty.backward(self.penalty, weights, self.alpha_)  # others know leaves alone
             if self.objective_read_:
                 with torch.no_grad():
-                    step["loss"] = step["loss"] + self.alpha * self.penalty(weights)
+                    step["loss"] = step["loss"] + self.alpha_ * self.penalty(weights)
         return step
 
     def _penalized(self):
@@ -444,7 +466,7 @@ class ReconstructionNet(NeuralNet):
             whole = self.penalty.separable
             weights = self.flat_.penalized if whole else self.penalized_
             if weights:
-                self.penalty.backward(weights, self.alpha)
+                self.penalty.backward(weights, self.alpha_)
         return {"mean": mean}
 
     def _captured_step(self, x, target):
@@ -602,6 +624,7 @@ class ReconstructionNet(NeuralNet):
         "corruption",
         "corruption_level",
         "device",
+        "eases",
         "iterator_train",
         "iterator_train__shuffle",
         "iterator_valid__batch_size",

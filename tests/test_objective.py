@@ -16,9 +16,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
 from torch import nn
 
 from skae import AutoencoderTransformer, corruptions
+from skae._net import eased
 from skae.losses import SquaredError
 from skae.modules import MLP, ConvDecoder, ConvEncoder, TiedLinear
 from skae.penalties import KL, ActivityL1, Contractive, Penalty
@@ -80,6 +82,49 @@ def test_the_automatic_weight_falls_with_the_rows_if_the_penalty_is_on_weights(d
         assert automatic.alpha == "auto"
         assert same_models(automatic, given, X)
         assert not same_models(automatic, free, X)
+
+
+class Easing(Callback):
+    """Does by hand what the automatic weight does."""
+
+    def __init__(self, alpha):
+        self.alpha = alpha
+
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) > 1:
+            net.alpha = self.alpha * eased(net.history[-2, "train_loss"])
+
+
+@pytest.mark.parametrize("parameters", [{}, {"dropout": 0.1}, {"penalty": "l1"}], ids=str)
+def test_the_automatic_weight_is_halved_with_the_loss(curve, parameters):
+    parameters = {"max_iter": 40, **parameters}
+    automatic = small(**parameters).fit(curve)
+    n_halvings = np.log2(automatic.alpha_ / automatic.net_.alpha_)
+    assert n_halvings == np.ceil(np.log2(0.1 / automatic.loss_curve_[-2])) >= 1
+    by_hand = small(alpha=1e-4, callbacks=[Easing(1e-4)], **parameters).fit(curve)
+    assert same_models(automatic, by_hand, curve)
+    assert not same_models(automatic, small(alpha=1e-4, **parameters).fit(curve), curve)
+
+
+@pytest.mark.parametrize(
+    ("loss", "weight"),
+    [(0.2, 1), (0.1, 1), (0.099, 0.5), (0.05, 0.5), (0.049, 0.25), (0, 2**-20), (np.nan, 1)],
+)
+def test_weights_are_halved_each_time_that_the_loss_is(loss, weight):
+    assert eased(loss) == weight
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"alpha": 1e-4}, {"loss": "huber"}, {"loss": "absolute_error"}, {"categorical_features": [0]}],
+    ids=str,
+)
+def test_other_weights_stay_as_they_are(curve, parameters):
+    X = curve.copy()
+    X[:, 0] = X[:, 0] > 0
+    fitted = small(n_components=4, max_iter=20, **parameters).fit(X)
+    assert fitted.loss_curve_[-1] < 0.1
+    assert fitted.net_.alpha_ == fitted.alpha_ == 1e-4
 
 
 def test_a_search_may_have_the_automatic_weight_beside_others(curve):
@@ -414,6 +459,7 @@ def test_squared_error_by_name_is_the_same_as_ones_own(curve):
         return (x_hat - x).square().mean(dim=1)
 
     parameters = {"early_stopping": True, "optimizer": "adam", "learning_rate_init": 4e-3}
+    parameters["alpha"] = 1e-4  # of one's own loss nobody knows what share of the variance it is
     named = small(**parameters).fit(curve).reconstruct(curve)
     for loss in (squared, SquaredError()):
         own = small(**parameters, loss=loss).fit(curve).reconstruct(curve)
