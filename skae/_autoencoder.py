@@ -277,8 +277,8 @@ class AutoencoderTransformer(
         smaller cross-entropies). 0 is the same as ``penalty=None``. ``'auto'`` is 1e-4,
         and ``0.1 / n_samples_seen_`` with a penalty on weights and more than 1000 rows: like a
         prior it counts for less the more rows there are, and the less noise: with the squared
-        error of numbers, and a penalty on weights, it is halved each time that the training loss
-        is, from a tenth of the variance on.
+        error of numbers, a penalty on weights and 1000 rows or more, it is halved each time that
+        the training loss is, from a tenth of the variance on.
 
     corruption : {'gaussian', 'masking', 'swap'} or callable, default=None
         What is done to rows before they are encoded, in `fit` alone, while the clean ones stay the
@@ -1440,7 +1440,8 @@ class AutoencoderTransformer(
             module = unturned(copy.deepcopy(self.net_.module_))
             return self._net_of_stream(module, data).initialize()
         self.net_.module_ = unturned(self.net_.module_).train()  # all parts of it
-        self.net_.batch_size, self.net_.alpha = self._batch_size(len(data)), self.alpha_
+        self.net_.batch_size = self._batch_size(len(data))
+        self.net_.alpha, self.net_.eases = self.alpha_, self._eases()
         return self.net_
 
     def _net_of_stream(self, module, data):
@@ -1982,7 +1983,7 @@ class AutoencoderTransformer(
             callbacks=[*callbacks, *(self.callbacks or [])],
             penalty=self._active_penalty(),
             alpha=self.alpha_,
-            eases=self.alpha == "auto" and self._is_share_of_variance(),
+            eases=self._eases(),
             corruption=self._corruption(),
             corruption_level=self.corruption_level,
             average_decay=0.99 if self.average else 0.0,
@@ -1994,10 +1995,15 @@ class AutoencoderTransformer(
             **{f"optimizer__{name}": value for name, value in options.items()},
         )
 
-    def _is_share_of_variance(self):
-        """Return whether the loss is one minus R², as others and that of categories are not."""
+    def _eases(self):
+        """Return whether the weight of the penalty falls with the training loss.
+
+        That is one minus R², as other losses and that of categories are not, and few rows are
+        fitted closer than to their noise.
+        """
         is_squared = self.loss == "squared_error" or type(self.loss) is SquaredError
-        return is_squared and not self._layout.categorical
+        is_share = is_squared and not self._layout.categorical
+        return self.alpha == "auto" and is_share and self.n_samples_seen_ >= _ROWS_OF_ALPHA
 
     def _n_held_out(self, n_samples):
         """Return how many rows early stopping holds out: two or more, or none."""

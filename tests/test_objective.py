@@ -97,13 +97,29 @@ class Easing(Callback):
 
 @pytest.mark.parametrize("parameters", [{}, {"dropout": 0.1}, {"penalty": "l1"}], ids=str)
 def test_the_automatic_weight_is_halved_with_the_loss(curve, parameters):
-    parameters = {"max_iter": 40, **parameters}
-    automatic = small(**parameters).fit(curve)
+    parameters = {"max_iter": 20, **parameters}
+    X = np.tile(curve, (4, 1))[:1000]
+    automatic = small(**parameters).fit(X)
     n_halvings = np.log2(automatic.alpha_ / automatic.net_.alpha_)
     assert n_halvings == np.ceil(np.log2(0.1 / automatic.loss_curve_[-2])) >= 1
-    by_hand = small(alpha=1e-4, callbacks=[Easing(1e-4)], **parameters).fit(curve)
-    assert same_models(automatic, by_hand, curve)
-    assert not same_models(automatic, small(alpha=1e-4, **parameters).fit(curve), curve)
+    by_hand = small(alpha=1e-4, callbacks=[Easing(1e-4)], **parameters).fit(X)
+    assert same_models(automatic, by_hand, X)
+    fixed = small(alpha=1e-4, **parameters).fit(X)
+    assert not same_models(automatic, fixed, X)
+    # of fewer rows the training loss says less, and the weight is the same in all epochs
+    few = [small(alpha=alpha, **parameters).fit(X[:999]) for alpha in ("auto", 1e-4)]
+    assert same_models(*few, X)
+
+
+def test_the_automatic_weight_falls_with_the_loss_of_a_stream(curve):
+    streaming, given = small(), small(alpha=1e-4)
+    for _ in range(12):
+        streaming.partial_fit(curve)
+        given.partial_fit(curve)
+    assert streaming.alpha_ == 0.1 / 3600
+    n_halvings = np.log2(streaming.alpha_ / streaming.net_.alpha_)
+    assert n_halvings == np.ceil(np.log2(0.1 / streaming.loss_curve_[-2])) >= 1
+    assert given.net_.alpha_ == 1e-4
 
 
 @pytest.mark.parametrize(
@@ -120,7 +136,7 @@ def test_weights_are_halved_each_time_that_the_loss_is(loss, weight):
     ids=str,
 )
 def test_other_weights_stay_as_they_are(curve, parameters):
-    X = curve.copy()
+    X = np.tile(curve, (4, 1))[:1000]
     X[:, 0] = X[:, 0] > 0
     fitted = small(n_components=4, max_iter=20, **parameters).fit(X)
     assert fitted.loss_curve_[-1] < 0.1
