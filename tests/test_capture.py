@@ -149,12 +149,13 @@ class Frozen(Callback):
 
 @pytest.mark.parametrize("callback", [Slower(), Bolder(), Frozen()], ids=lambda c: type(c).__name__)
 def test_what_a_callback_changes_is_captured_anew(request, graphs, X, callback):
-    expected = fitted(X, callbacks=[callback])
+    parameters = {"alpha": 1e-4}  # the automatic one changes by itself
+    expected = fitted(X, callbacks=[callback], **parameters)
     request.getfixturevalue("capturing")
-    unchanged = fitted(X)
+    unchanged = fitted(X, **parameters)
     n_graphs = len(graphs)
     graphs.clear()
-    changed = fitted(X, callbacks=[callback])
+    changed = fitted(X, callbacks=[callback], **parameters)
     assert_same_fit(changed, expected)
     assert changed.loss_curve_ != unchanged.loss_curve_
     if not isinstance(callback, Frozen):  # after which steps go by autograd
