@@ -32,7 +32,7 @@ _CAPTURABLE_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, Soap)
 _N_DRAWS = 4
 # Those that leave gaps as they are. One's own need not know of NaN.
 _KNOW_GAPS = (corruptions.gaussian, corruptions.masking, corruptions.swap)
-# The share of the variance from which on a loss counts as noise, and to what it can come.
+# The share of the variance below which a loss counts as noise, and the most halvings of a weight.
 _NOISE, _MOST_HALVINGS = 0.1, 20
 _BATCH_EVENTS = ("on_batch_begin", "on_grad_computed", "on_batch_end")
 
@@ -60,8 +60,8 @@ def eased(loss):
 
     Where noise is normal, and its variance is not known but found with the weights, a prior on
     weights counts for less the less noise is left. What a code cannot express is no noise, so that
-    a loss of more than a tenth of the variance says nothing. Below it is halved as often as the
-    loss is, and not all the time, since steps that are captured are captured again for it.
+    a loss of more than a tenth of the variance says nothing. Below, the weight is halved as often
+    as the loss is, and not all the time, since captured steps are captured again for it.
     """
     n_halvings = math.log2(_NOISE / max(loss, 1e-30)) if 0 <= loss < _NOISE else 0  # or NaN
     return 0.5 ** min(math.ceil(n_halvings), _MOST_HALVINGS)
@@ -121,8 +121,8 @@ class WeightAverage:
     @torch.no_grad()
     def move(self):
         """Make the update that has begun."""
-        is_number = isinstance(self.share, float)
-        shares = self.share if is_number else [self.share] * len(self.parameters)
+        is_kept = isinstance(self.share, torch.Tensor)
+        shares = [self.share] * len(self.parameters) if is_kept else self.share
         torch._foreach_lerp_(self.average, self.parameters, shares)
 
     def keep_in_place(self):
@@ -158,6 +158,7 @@ _OF_TRAINING = (
     "written_out_",
     "evaluated_",
     "captured_",
+    "captured_options_",
     "step_",
     "penalized_",
     "module",
@@ -364,10 +365,11 @@ class ReconstructionNet(NeuralNet):
 
     def _capture(self):
         """Have steps launched as one, if that is known to be the same, with options as they are."""
-        options = self.alpha_, *(g | {"params": None} for g in self.optimizer_.param_groups)
         if not self._can_be_captured():
             self.captured_ = None
-        elif self.captured_ is None or options != self.captured_options_:
+            return
+        options = self.alpha_, *(g | {"params": None} for g in self.optimizer_.param_groups)
+        if self.captured_ is None or options != self.captured_options_:
             self.captured_, self.captured_options_ = Captured(self._moved), options
             self.average_.keep_in_place()
 

@@ -10,6 +10,7 @@ from skorch.callbacks import Callback
 from skae import AutoencoderTransformer, _capture
 from skae._capture import Captured
 from skae._net import ReconstructionNet
+from skae.penalties import L2
 
 
 class Replayed:
@@ -179,3 +180,21 @@ def test_steps_are_captured_on_cuda_alone_and_where_nobody_listens(monkeypatch, 
     Looked.found = ()
     fitted(X, callbacks=[Looked()])
     assert set(Looked.found) == {not n_listeners}
+
+
+class Own(L2):
+    """It may do what cannot be captured."""
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"corruption": "gaussian"}, {"optimizer": "sgd"}, {"penalty": Own()}],
+    ids=str,
+)
+def test_what_draws_or_is_not_known_is_not_captured(monkeypatch, graphs, X, parameters):
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
+    fitted(X)
+    assert graphs
+    graphs.clear()
+    fitted(X, **parameters)
+    assert graphs == []
