@@ -392,7 +392,11 @@ class _Linear:
         self.mm, self.addmm = products(self.weight)
         self.bias = linear.bias
         if self.bias is not None:
-            self.bias, self.bias_gradient = linear.bias.detach(), linear.bias.grad
+            self.bias, gradient = linear.bias.detach(), linear.bias.grad
+            if gradient is not None:  # in training
+                *stack, n_rows = shape
+                self.bias_gradient = gradient.view(*stack, 1, -1)
+                self.ones = gradient.new_ones(*stack, 1, n_rows)
         self.output = self.weight.new_empty(*shape, self.weight.shape[-2])
 
     def forward(self, x):
@@ -404,7 +408,8 @@ class _Linear:
     def backward(self, gradient, wanted):
         self._set_weight_gradient(gradient)
         if self.bias is not None:
-            torch.sum(gradient, -2, gradient.ndim == 3, out=self.bias_gradient)
+            # a sum, which takes GPUs a fourth of the time in this way
+            self.mm(self.ones, gradient, out=self.bias_gradient)
         if not wanted:
             return None
         if self.input_gradient is None:

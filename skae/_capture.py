@@ -12,9 +12,9 @@ class Captured:
     Parameters
     ----------
     function : callable
-        Takes a tensor and returns one. It draws no random numbers, and what else it reads and
-        writes stays where it is between calls. If a call cannot be captured, as it waits for a
-        value, all are calls.
+        Takes a tensor and returns one. What else it reads and writes stays where it is between
+        calls. Random numbers are those of torch's default generator, which draws the same for a
+        graph as for calls. If a call cannot be captured, as it waits for a value, all are calls.
     """
 
     def __init__(self, function):

@@ -13,6 +13,7 @@ from skae._backpropagation import Evaluated, FlatWeights, WrittenOut, is_known, 
 from skae._batches import TensorBatches
 from skae._capture import Captured
 from skae._compat import bare_step
+from skae._mixed import OnNumbers
 from skae._soap import Soap, hidden_sides
 from skae._torch import device_or_cpu, seeded
 from skae.penalties import L1, L2, Penalty
@@ -30,8 +31,8 @@ _CAPTURABLE_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, Soap)
 # How often held-out rows are corrupted: what one draw hides is mostly luck. Of four the mean tells
 # epochs apart as twice as many rows or more would.
 _N_DRAWS = 4
-# Those that leave gaps as they are. One's own need not know of NaN.
-_KNOW_GAPS = (corruptions.gaussian, corruptions.masking, corruptions.swap)
+# Those that leave gaps as they are, and draw from torch's generator alone. One's own need not.
+_KNOWN_CORRUPTIONS = (corruptions.gaussian, corruptions.masking, corruptions.swap)
 # The share of the variance below which a loss counts as noise, and the most halvings of a weight.
 _NOISE, _MOST_HALVINGS = 0.1, 20
 _BATCH_EVENTS = ("on_batch_begin", "on_grad_computed", "on_batch_end")
@@ -102,7 +103,7 @@ class WeightAverage:
         self.decay = decay
         self.warm_up = warm_up
         self.n_steps = 0
-        self.share = 0.0
+        self.share, self.kept_share = 0.0, None
 
     def update(self):
         """Take the parameters after one more step into the average."""
@@ -112,22 +113,22 @@ class WeightAverage:
     def advance(self):
         """Begin an update: all of it that differs from the one before but by values of tensors."""
         self.n_steps += 1
-        past = min(self.decay, self.n_steps / (self.warm_up + self.n_steps))
-        if isinstance(self.share, torch.Tensor):
-            self.share.fill_(1 - past)
-        else:
-            self.share = 1 - past
+        before = self.share
+        self.share = 1 - min(self.decay, self.n_steps / (self.warm_up + self.n_steps))
+        if self.kept_share is not None and self.share != before:
+            self.kept_share.fill_(self.share)
 
     @torch.no_grad()
     def move(self):
         """Make the update that has begun."""
-        is_kept = isinstance(self.share, torch.Tensor)
-        shares = [self.share] * len(self.parameters) if is_kept else self.share
+        shares = self.share
+        if self.kept_share is not None:
+            shares = [self.kept_share] * len(self.parameters)
         torch._foreach_lerp_(self.average, self.parameters, shares)
 
     def keep_in_place(self):
         """Have what differs from update to update in a tensor, where a CUDA graph finds it."""
-        self.share = torch.zeros((), device=self.parameters[0].device)
+        self.kept_share = torch.full((), self.share, device=self.parameters[0].device)
 
     @contextlib.contextmanager
     def set_aside(self):
@@ -368,7 +369,8 @@ class ReconstructionNet(NeuralNet):
         if not self._can_be_captured():
             self.captured_ = None
             return
-        options = self.alpha_, *(g | {"params": None} for g in self.optimizer_.param_groups)
+        options = [g | {"params": None} for g in self.optimizer_.param_groups]
+        options += self.alpha_, self.corruption, self.corruption_level
         if self.captured_ is None or options != self.captured_options_:
             self.captured_, self.captured_options_ = Captured(self._moved), options
             self.average_.keep_in_place()
@@ -378,9 +380,14 @@ class ReconstructionNet(NeuralNet):
             self.flat_.vector.is_cuda
             and type(self.optimizer_) in _CAPTURABLE_OPTIMIZERS
             and type(self.penalty) in (type(None), L1, L2)
-            and self.corruption is None  # which draws random numbers
+            and self._is_corruption_known()
             and self.step_ != self.optimizer_.step  # nobody listens to steps
         )
+
+    def _is_corruption_known(self):
+        # that of numbers beside categories is none of one's own
+        is_ours = type(self.corruption) is OnNumbers
+        return is_ours or self.corruption in (None, *_KNOWN_CORRUPTIONS)
 
     def _leave_written_out(self):
         self.written_out_ = self.evaluated_ = self.captured_ = None
@@ -495,7 +502,7 @@ class ReconstructionNet(NeuralNet):
         if self.corruption is None:
             return x
         # one's own may compute in another precision, as NumPy does
-        rows = x if self.corruption in _KNOW_GAPS else x.nan_to_num()
+        rows = x if self.corruption in _KNOWN_CORRUPTIONS else x.nan_to_num()
         corrupted = self.corruption(rows, self.corruption_level).to(x.dtype)
         return corrupted.masked_fill(x.isnan(), torch.nan)
 

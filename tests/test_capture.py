@@ -92,7 +92,8 @@ def test_what_cannot_be_recorded_is_called(monkeypatch):
 
 
 def fitted(X, **parameters):
-    return AutoencoderTransformer(2, max_iter=12, random_state=0, **parameters).fit(X)
+    parameters = {"max_iter": 12, "random_state": 0, "device": "cpu", **parameters}
+    return AutoencoderTransformer(2, **parameters).fit(X)
 
 
 def assert_same_fit(one, other):
@@ -112,7 +113,13 @@ def sheet():
 @pytest.mark.parametrize("n_samples", [1100, 300])
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"average": False}, {"penalty": "l1", "alpha": 1e-3}, {"optimizer": "adam"}],
+    [
+        {},
+        {"average": False},
+        {"penalty": "l1", "alpha": 1e-3},
+        {"optimizer": "adam"},
+        {"corruption": "gaussian"},
+    ],
     ids=str,
 )
 def test_a_fit_is_the_same_to_the_bit(request, graphs, X, n_samples, parameters):
@@ -143,14 +150,24 @@ class Bolder(Callback):
             net.alpha *= 10
 
 
+class Blinder(Callback):
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == 5:
+            net.corruption_level *= 2
+
+
 class Frozen(Callback):
     def on_epoch_begin(self, net, **kwargs):
         next(net.module_.decoder.parameters()).requires_grad_(len(net.history) != 5)
 
 
-@pytest.mark.parametrize("callback", [Slower(), Bolder(), Frozen()], ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize(
+    "callback", [Slower(), Bolder(), Blinder(), Frozen()], ids=lambda c: type(c).__name__
+)
 def test_what_a_callback_changes_is_captured_anew(request, graphs, X, callback):
     parameters = {"alpha": 1e-4}  # the automatic one changes by itself
+    if isinstance(callback, Blinder):
+        parameters["corruption"] = "gaussian"
     expected = fitted(X, callbacks=[callback], **parameters)
     request.getfixturevalue("capturing")
     unchanged = fitted(X, **parameters)
@@ -188,10 +205,10 @@ class Own(L2):
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"corruption": "gaussian"}, {"optimizer": "sgd"}, {"penalty": Own()}],
-    ids=str,
+    [{"corruption": lambda x, level: level * x}, {"optimizer": "sgd"}, {"penalty": Own()}],
+    ids=["corruption", "optimizer", "penalty"],
 )
-def test_what_draws_or_is_not_known_is_not_captured(monkeypatch, graphs, X, parameters):
+def test_what_is_not_known_is_not_captured(monkeypatch, graphs, X, parameters):
     monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda tensor: True))
     fitted(X)
     assert graphs

@@ -72,11 +72,13 @@ CAPTURED = [
     {"penalty": "l1"},
     {"activation": "relu", "hidden_layer_sizes": 20},
     {"linear_skip": False, "init": "random"},
+    {"corruption": "gaussian"},
+    {"corruption": "masking", "optimizer": "adam"},
+    {"corruption": "swap"},
     {"early_stopping": False},
 ]
 LEFT_ALONE = [
     {"optimizer": "sgd"},
-    {"corruption": "gaussian"},
     {"penalty": "contractive"},
     {"dropout": 0.1},
     {"tied_weights": True},
@@ -99,7 +101,17 @@ def test_steps_launched_as_one_are_the_steps_to_the_bit(monkeypatch, graphs, X, 
         np.testing.assert_array_equal(weights(as_one)[name], value)
 
 
-@pytest.mark.parametrize("parameters", LEFT_ALONE, ids=str)
+class Hidden:
+    """A corruption of one's own, which may do what cannot be captured."""
+
+    def __call__(self, x, level):
+        return x.masked_fill(torch.rand_like(x) < level, 0.0)
+
+    def __repr__(self):
+        return "Hidden()"
+
+
+@pytest.mark.parametrize("parameters", [*LEFT_ALONE, {"corruption": Hidden()}], ids=str)
 def test_other_steps_are_not_launched_as_one(graphs, X, parameters):
     fitted(X, **parameters)
     assert graphs == []
