@@ -8,7 +8,6 @@ import itertools
 import math
 import os
 import sys
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -43,12 +42,12 @@ from skae._callbacks import (
     Floor,
     left_as_they_are,
 )
-from skae._compat import CallbackSupportMixin, Interval, StrOptions, fit_context
+from skae._compat import CallbackSupportMixin, Interval, StrOptions, fit_context, warn
 from skae._density import code_density, density_rows, draw
 from skae._folds import cross_fitted, folds_of
 from skae._frames import (
     categories_of,
-    check_names,
+    check_table,
     encoded,
     filled,
     frame_of,
@@ -104,7 +103,7 @@ from skae._persistence import (
 from skae._progress import ProgressBar, TrainingTask, fit_task
 from skae._soap import Soap
 from skae._threads import one_thread, restored_threads
-from skae._torch import inference_dtype, may_have_gaps, resolve_device, seeded
+from skae._torch import inference_dtype, may_have_gaps, resolve_device, seeded, usual
 from skae.losses import AbsoluteError, BinaryCrossEntropy, EntrywiseLoss, Huber, Loss, SquaredError
 from skae.modules import (
     ACTIVATIONS,
@@ -125,6 +124,7 @@ _OPTIMIZERS = {
     "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
     "rmsprop": (torch.optim.RMSprop, {}),
 }
+_ARRAY_LIKES = {"categorical_features", "hidden_layer_sizes"}
 _LOSSES = {"squared_error": SquaredError, "absolute_error": AbsoluteError, "huber": Huber}
 _PENALTIES = {
     "l2": L2,
@@ -784,12 +784,14 @@ class AutoencoderTransformer(
             is filled in gets it. Categories that `fit` has not seen stay.
         """
         rows = self._validated(X, accept_sparse=False)
-        table = X if is_frame(X) or isinstance(X, np.ndarray) else rows
+        table = X
+        if not is_frame(X) and not isinstance(X, np.ndarray):
+            table = rows if self._known_categories is None else np.array(X, dtype=object)
         missing = np.isnan(rows)
         values = self._reconstructed(rows)
         # once more from what was found, which is nearer to the truth than what the encoder saw
         values = self._reconstructed(np.where(missing, values, rows))
-        return filled(table, values, self._known_categories)
+        return filled(table, values, self._known_categories, self._no_rows)
 
     def score_samples(self, X):
         """Return how well each row is reconstructed, minus the distance ‖x − x̂‖₂.
@@ -1035,7 +1037,11 @@ class AutoencoderTransformer(
     def _own_parameters(self):
         """Return the parameters that hold what a file does not."""
         parameters = self.get_params(deep=False)
-        return {name: own for name, own in parameters.items() if not is_describable(own)}
+        return {
+            name: own
+            for name, own in parameters.items()
+            if name not in _ARRAY_LIKES and not is_describable(own)
+        }
 
     def _content(self, left_out):
         """Return the content of a file with all attributes but some."""
@@ -1043,6 +1049,9 @@ class AutoencoderTransformer(
         attributes = {
             name: v for name, v in vars(self).items() if name not in (*left_out, "_skl_callbacks")
         }
+        for name in _ARRAY_LIKES & attributes.keys():
+            if not is_describable(attributes[name]):  # another library's kind of list
+                attributes[name] = list(attributes[name])
         names = {n: _named(own) for n, own in left_out.items() if n in self._get_param_names()}
         parts = {}
         if "net_" in attributes:
@@ -1064,10 +1073,11 @@ class AutoencoderTransformer(
         try:
             n_values = sum(array.size for array in arrays.values())
             own_part = functools.partial(_own_part, own, n_values)
-            attributes, modules = restored(text, arrays, own, own_part)
-            vars(self).update(attributes, **own)
-            if "net_" in attributes:
-                self._check_networks(modules)
+            with usual(torch.device("cpu")):
+                attributes, modules = restored(text, arrays, own, own_part)
+                vars(self).update(attributes, **own)
+                if "net_" in attributes:
+                    self._check_networks(modules)
         except (OtherCodeError, ImportError):
             raise
         except Exception as error:  # whatever comes of what anybody may have written
@@ -1086,7 +1096,7 @@ class AutoencoderTransformer(
             module, judge = (shapes_of(m, stand_ins) for m in (module, judge))
             device = "meta"
         with torch.no_grad():
-            rows = torch.full((2, len(self.mean_)), math.nan, device=device)
+            rows = torch.full((2, len(self.mean_)), math.nan, device=device, dtype=torch.float32)
             codes = module.encode(rows)
             losses = judge.entries(module.decode(codes), rows)
         for name, here, there in (
@@ -1145,8 +1155,7 @@ class AutoencoderTransformer(
 
         Categories that are None are learned; they are returned beside the rows.
         """
-        if is_frame(X):
-            check_names(X)
+        check_table(X)
         options = {
             "dtype": [np.float64, np.float32],
             "accept_sparse": "csr",
@@ -1158,6 +1167,9 @@ class AutoencoderTransformer(
             first = {"skip_check_array": True}
         elif self._names_categories() if categories is None else _any_known(categories):
             first = {**options, "dtype": None, "ensure_all_finite": False}  # they may be no numbers
+            X = np.array(X, dtype=object) if isinstance(X, list | tuple) else X  # not all strings
+        if isinstance(X, np.ndarray) and X.dtype == object:
+            X = np.where(pd.isna(X), np.nan, X)  # NumPy knows no other kind of gap
         validated = validate_data(self, X, reset=reset, **first)
         if categories is None:
             categories = categories_of(validated, self.categorical_features)
@@ -1167,11 +1179,7 @@ class AutoencoderTransformer(
             return validated, categories
         rows, unknown = encoded(validated, categories)
         if unknown:
-            warnings.warn(
-                f"Categories that fit has not seen, in columns {unknown}, are treated as missing.",
-                UserWarning,
-                stacklevel=4,
-            )
+            warn(f"Categories that fit has not seen, in columns {unknown}, are treated as missing.")
         return check_array(rows, estimator=self, input_name="X", **options), categories
 
     @property
@@ -1199,7 +1207,7 @@ class AutoencoderTransformer(
     def _map(self, function, X):
         """Apply a function of some rows, giving a tensor, to all of them."""
         mapped = None
-        with torch.inference_mode():
+        with usual(self.device_), torch.inference_mode():
             for rows in chunks_of(X):
                 values = function(X[rows])
                 if mapped is None:
@@ -1220,7 +1228,7 @@ class AutoencoderTransformer(
         pass over rows counts beside a small decoder.
         """
         mapped = np.empty((X.shape[0], self.n_features_in_), X.dtype)
-        with torch.inference_mode():
+        with usual(self.device_), torch.inference_mode():
             for rows in chunks_of(X):
                 self._put_in_units(function(X[rows]), torch.from_numpy(mapped[rows]))
         return mapped
@@ -1298,7 +1306,7 @@ class AutoencoderTransformer(
         entries they are of."""
         judged, judge = self._judged(X)
         sums = np.zeros((2, self.n_features_in_))
-        with torch.inference_mode():
+        with usual(self.device_), torch.inference_mode():
             for rows in chunks_of(X):
                 losses, rows = judged(X[rows])
                 both = losses, judge.entries(judge.mean_output(rows), rows)
@@ -1324,6 +1332,7 @@ class AutoencoderTransformer(
             random_state = np.random.RandomState()  # not the global one, which is the user's
         seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
         with (
+            usual(device),
             seeded(seed, device),
             self._threads(X, device),
             torch.inference_mode(False),
@@ -1587,6 +1596,11 @@ class AutoencoderTransformer(
         level = self.corruption_level
         for refused, sentence in (
             (
+                isinstance(self.n_components, bool),
+                f"n_components must be a number, got {self.n_components}; to say so by how much of"
+                " the variance is kept, give a float below 1.",
+            ),
+            (
                 self.init == "pca" and not self.linear_skip,
                 "init='pca' must come with linear_skip=True, the path that can be PCA, got"
                 " linear_skip=False; set init='random' for a network without it.",
@@ -1759,7 +1773,7 @@ class AutoencoderTransformer(
 
     def _hidden_widths(self):
         sizes = self.hidden_layer_sizes
-        widths = [sizes] if isinstance(sizes, Integral) else list(sizes)
+        widths = [sizes] if np.ndim(sizes) == 0 else list(sizes)
         if not all(
             isinstance(width, Integral) and not isinstance(width, bool) and width > 0
             for width in widths
@@ -2101,11 +2115,7 @@ def _warn_of_nothing(n_rows, columns):
     nothing = [f"{n_rows} rows"] if n_rows else []
     nothing += [f"the columns {columns}"] if columns else []
     if nothing:
-        warnings.warn(
-            f"Nothing is known of {' and '.join(nothing)} of X: the mean takes their place.",
-            UserWarning,
-            stacklevel=4,
-        )
+        warn(f"Nothing is known of {' and '.join(nothing)} of X: the mean takes their place.")
 
 
 def _named(own):

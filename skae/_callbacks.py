@@ -2,13 +2,13 @@
 
 import contextlib
 import math
-import warnings
 
 import torch
 from scipy.special import stdtrit
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 
+from skae._compat import warn
 from skae._net import share_avoided
 
 
@@ -149,12 +149,11 @@ class Course:
 
 
 def warn_of_divergence(epoch, kept, lr):
-    warnings.warn(
+    warn(
         f"The loss was not finite in epoch {epoch}, so training ended there with {kept}; lower"
         f" learning_rate_init={lr:g} or alpha, or bring the features to one scale with a"
         " StandardScaler.",
         ConvergenceWarning,
-        stacklevel=3,
     )
 
 

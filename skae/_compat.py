@@ -1,5 +1,7 @@
 """Private or version-dependent names of other packages, each imported in this file alone."""
 
+import inspect
+import warnings
 from functools import partial
 
 # scikit-learn documents neither of these, and every one of its estimators uses them: with them a
@@ -16,7 +18,21 @@ except ImportError:  # scikit-learn < 1.9
         pass
 
 
-__all__ = ["CallbackSupportMixin", "Interval", "StrOptions", "bare_step", "fit_context"]
+__all__ = ["CallbackSupportMixin", "Interval", "StrOptions", "bare_step", "fit_context", "warn"]
+
+
+def warn(message, category=UserWarning):
+    """Warn of the line that called this package, past the wrappers that others have around it.
+
+    As ``skip_file_prefixes`` does, which Python has from 3.12 on.
+    """
+    frame, level = inspect.currentframe(), 1
+    while frame.f_back and frame.f_globals["__name__"].split(".")[0] in _PASSED:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+_PASSED = ("skae", "sklearn", "skorch", "contextlib")
 
 
 def bare_step(optimizer):

@@ -43,7 +43,11 @@ def code_density(codes, seed):
     # NumPy in, NumPy out, also while scikit-learn dispatches to other libraries, when this way to
     # start is not to be had.
     mixture = GaussianMixture(n_clusters, init_params="k-means++", tol=1e-2, random_state=seed)
-    with config_context(array_api_dispatch=False), warnings.catch_warnings():
+    with (
+        config_context(array_api_dispatch=False),
+        np.errstate(under="ignore"),
+        warnings.catch_warnings(),
+    ):
         # a mixture that could still be a little better is no concern of those who wanted codes
         warnings.simplefilter("ignore", ConvergenceWarning)
         return mixture.fit(codes)

@@ -14,11 +14,11 @@ def is_pandas(X):
 
 
 def is_polars(X):
-    return hasattr(X, "clear") and hasattr(X, "schema")
+    return hasattr(X, "clear") and hasattr(X, "height")  # which a LazyFrame does not know
 
 
 def is_frame(X):
-    return is_pandas(X) or is_polars(X)
+    return (is_pandas(X) and X.ndim == 2) or is_polars(X)
 
 
 def no_rows_of(X):
@@ -155,8 +155,14 @@ def names_of(X):
     return list(X.columns) if is_frame(X) else [f"x{j}" for j in range(X.shape[1])]
 
 
-def check_names(X):
-    """Refuse a frame of which columns have the same name."""
+def check_table(X):
+    """Refuse a frame of which columns have the same name, and what only looks like a table."""
+    if hasattr(X, "collect"):
+        raise TypeError(f"X must be a table in memory, got a {type(X).__name__}; pass X.collect().")
+    if getattr(getattr(X, "dtype", None), "kind", "") in ("m", "M"):
+        raise ValueError(f"X must hold numbers, got {X.dtype}; turn dates into numbers.")
+    if not is_frame(X):
+        return
     names = pd.Index(X.columns)
     if not names.is_unique:
         raise ValueError(
@@ -174,18 +180,16 @@ def _is_categorical(X, categorical_features):
         if is_frame(X):
             mask[:] = [_holds_categories(column(X, j)) for j in range(n_features)]
         return mask
-    chosen = np.asarray(categorical_features)
-    if chosen.size == 0:
-        return mask
-    if chosen.dtype.kind == "b":
-        if chosen.shape != (n_features,):
-            raise _not_columns(X, chosen.tolist())
-        return chosen.copy()
+    chosen = [one.item() if isinstance(one, np.generic) else one for one in categorical_features]
+    if chosen and all(isinstance(one, bool) for one in chosen):
+        if len(chosen) != n_features:
+            raise _not_columns(X, chosen)
+        return np.array(chosen)
     names = list(X.columns) if is_frame(X) else []
-    for one in chosen.ravel().tolist():
+    for one in chosen:
         if isinstance(one, int) and not isinstance(one, bool) and -n_features <= one < n_features:
             mask[one] = True
-        elif isinstance(one, str) and one in names:
+        elif isinstance(one, str | tuple) and one in names:
             mask[names.index(one)] = True
         else:
             raise _not_columns(X, one)
@@ -204,9 +208,13 @@ def _holds_categories(values):
     if is_polars_dtype(dtype):
         return not (dtype.is_numeric() or dtype.is_temporal() or dtype.is_nested())
     types = pd.api.types
-    if _is_of_time(dtype):
+    if _is_of_time(dtype) or (types.is_object_dtype(dtype) and types.infer_dtype(values) in _TIMES):
         return False
     return types.is_bool_dtype(dtype) or not types.is_numeric_dtype(dtype)
+
+
+# pandas' names of Python's own objects
+_TIMES = ("date", "datetime", "time", "timedelta", "period")
 
 
 def _is_of_time(dtype):
@@ -405,7 +413,7 @@ def n_empty_rows(X):
     return np.count_nonzero(np.isnan(X[some]).all(axis=1))
 
 
-def filled(X, values, categories=None):
+def filled(X, values, categories=None, template=None):
     """Return a copy of a table whose missing entries have values, and all others stay as they are.
 
     Parameters
@@ -414,6 +422,8 @@ def filled(X, values, categories=None):
     values : ndarray of shape (n_samples, n_features)
     categories : list of (ndarray or None), default=None
         What codes stand for in each column of values.
+    template : ndarray, DataFrame or None
+        What :func:`no_rows_of` returned of a table whose columns have dtypes that hold values.
     """
     if not is_frame(X):
         X, missing = X.copy(), pd.isna(X)
@@ -426,19 +436,46 @@ def filled(X, values, categories=None):
     categories = [None] * X.shape[1] if categories is None else categories
     columns = [_with_room(column(X, j), values[:, j], categories[j]) for j in gaps]
     some, codes = [categories[j] for j in gaps], values[:, list(gaps)]
+    dtypes = [
+        _known_dtype(X, template, j, categories[j])
+        if where.all() and not _is_fit(known, categories[j])
+        else known.dtype
+        for known, (j, where) in zip(columns, gaps.items(), strict=True)
+    ]
     if is_polars(X):
         import polars as pl
 
-        table = like(pl.DataFrame(columns).clear(), codes, some)
-        kept = [where.not_() for where in gaps.values()]
+        names = [X.columns[j] for j in gaps]
+        table = like(pl.DataFrame(schema=dict(zip(names, dtypes, strict=True))), codes, some)
+        parts = zip(columns, gaps.values(), table, strict=True)
         return X.with_columns(
-            [c.zip_with(*both) for c, *both in zip(columns, kept, table, strict=True)]
+            [new if where.all() else known.zip_with(~where, new) for known, where, new in parts]
         )
-    table = like(no_rows_of(pd.concat(columns, axis=1)), codes, some, X.index)
+    table = like(empty_frame(dtypes, range(len(dtypes))), codes, some, X.index)
     X = X.copy()
     for i, (j, where) in enumerate(gaps.items()):
-        X.isetitem(j, columns[i].mask(where, table.iloc[:, i]))
+        new = table.iloc[:, i]
+        X.isetitem(j, new if where.all() else columns[i].mask(where, new))
     return X
+
+
+def _is_fit(values, categories):
+    """Return whether a column without values has a dtype that may hold numbers, or categories."""
+    if categories is None:
+        return not _holds_categories(values)
+    return _declared(values.dtype) is not None or pd.api.types.is_object_dtype(values.dtype)
+
+
+def _known_dtype(X, template, j, categories):
+    """Return the dtype that holds what is known of a column, in the library of X."""
+    if is_frame(template) and is_polars(template) == is_polars(X):
+        return column(template, j).dtype
+    known = np.empty(0) if categories is None else categories
+    if is_polars(X):
+        import polars as pl
+
+        return pl.Series(known.tolist() or [0.0]).dtype
+    return pd.Series(known).dtype
 
 
 def _gaps(values):

@@ -8,9 +8,11 @@ import math
 import numpy as np
 import scipy.sparse
 import torch
+from sklearn import config_context
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from skae._batches import chunk_rows, chunks_of
 from skae._mixed import N_EMBEDDED, MixedInput
@@ -266,7 +268,8 @@ def completed_components(inputs, n_directions, n_components, random_state):
     inputs[missing] = 0.0
     pca = _fitted_pca(inputs, n_components, random_state=random_state)
     for _ in range(_N_COMPLETIONS if missing.any() else 0):
-        codes = pca.transform(inputs) * share_kept(pca, n_directions)
+        with config_context(transform_output="default"):  # arrays, whatever users get
+            codes = pca.transform(inputs) * share_kept(pca, n_directions)
         inputs[missing] = pca.inverse_transform(codes)[missing]
         pca = _fitted_pca(inputs, n_components, random_state=random_state)
     return pca
@@ -305,7 +308,8 @@ class StreamPCA:
         some = inputs.subset(np.linspace(0, len(inputs) - 1, n_rows).astype(np.intp))
         if not hasattr(self, "pca"):
             self.pca = IncrementalPCA(min(n_rows, n_inputs, size + self.N_MORE))
-        self.pca.partial_fit(some[:].cpu().double().numpy())
+        with np.errstate(invalid="ignore"):  # constant rows have no shares of their variance
+            self.pca.partial_fit(some[:].cpu().double().numpy())
         found = self.pca.components_[:size]
         # Axes within the space that components span are arbitrary: of both spaces those that are
         # nearest to each other. Where none is near, two components that explain about equally much
@@ -427,12 +431,16 @@ def own_network(own, n_in, n_out):
     TypeError
         If the callable does not return an ``nn.Module``.
     """
-    module = own if isinstance(own, nn.Module) else own(n_in, n_out)
+    rule = "encoder and decoder must be an nn.Module or, called with (n_in, n_out), return one"
+    way_out = f"return a module that maps (batch, {n_in}) to (batch, {n_out})."
+    try:
+        module = own if isinstance(own, nn.Module) else own(n_in, n_out)
+    except TypeError as error:  # as others say what is wrong with a call
+        raise TypeError(f"{rule}, got {own!r}, which raised {error}; {way_out}") from error
     if not isinstance(module, nn.Module):
-        raise TypeError(
-            f"encoder and decoder must be an nn.Module or return one, got {module!r} from"
-            f" {own!r}; return a module that maps (batch, {n_in}) to (batch, {n_out})."
-        )
+        raise TypeError(f"{rule}, got {module!r} from {own!r}; {way_out}")
+    if any(map(is_lazy, module.parameters())):
+        raise TypeError(f"{rule} whose weights have their shapes, got lazy ones; {way_out}")
     return copy.deepcopy(module).to("cpu", torch.float32)
 
 

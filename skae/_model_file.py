@@ -141,18 +141,20 @@ def write(path, content):
     path : str or os.PathLike
     content : bytes
     """
-    path = os.path.realpath(path)
+    real = os.path.realpath(path)
     # beside the file, as only within a file system it can be put in its place in one step
-    temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(os.path.dirname(real), f".{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+        os.replace(temporary, real)
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+        if isinstance(error, OSError) and error.errno:  # of the file that was named
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
 
 

@@ -2,9 +2,10 @@
 
 import contextlib
 import threading
-import warnings
 
 import torch
+
+from skae._compat import warn
 
 # Held while torch's generators are seeded: they are the process's, and fits in threads would draw
 # from each other's.
@@ -56,11 +57,9 @@ def device_or_cpu(name):
     try:
         return resolve_device(torch.device(name))
     except ValueError:
-        warnings.warn(
+        warn(
             f"The model was on device {str(name)!r}, which torch cannot use on this machine: it is"
-            " on the CPU now.",
-            UserWarning,
-            stacklevel=2,
+            " on the CPU now."
         )
         return torch.device("cpu")
 
@@ -88,6 +87,21 @@ def may_have_gaps(x):
     CPU would be to wait for it.
     """
     return x.device.type != "cpu" or bool(x.sum().isnan())
+
+
+@contextlib.contextmanager
+def usual(device):
+    """Compute inside a ``with`` block as if torch had no default device, and no autocast for one.
+
+    Both are for what users write themselves. A default device is only covered where there is one,
+    as each of torch's functions takes longer then.
+    """
+    with contextlib.ExitStack() as stack:
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if torch.is_autocast_enabled(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        yield
 
 
 @contextlib.contextmanager

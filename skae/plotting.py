@@ -257,6 +257,8 @@ def _grid(plt, ax, shape, height, **options):
         ax.set_axis_off()
         return _grid_in_place_of(ax, shape).subplots(squeeze=False, **options)
     axes = np.asarray(ax, dtype=object)
+    if not all(isinstance(one, plt.Axes) for one in axes.flat):
+        raise ValueError(f"ax must be Matplotlib's axes, got {ax!r}; pass what plt.subplots gave.")
     if axes.size != math.prod(shape):
         raise ValueError(f"ax must be one axes or {math.prod(shape)}, got {axes.size}.")
     return axes.reshape(shape)
@@ -743,7 +745,7 @@ class _Target:
         self.plt, self.values, self.names = plt, None, []
         self.groups, self.colors = np.zeros(n_samples, dtype=np.intp), ["C0"]
         if y is not None:
-            self._read(pd.Series(y))
+            self._read(pd.Series(np.ravel(y) if np.ndim(y) > 1 else y))
         # the last colour, that of group -1, is for what is missing
         self.missing = _rgba(_neutral(plt), alpha=0.4)
         self.colors = np.vstack([_rgba(self.colors), self.missing])

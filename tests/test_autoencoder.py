@@ -651,7 +651,8 @@ def test_an_instance_starts_from_its_weights(curve):
         ),
         ({"encoder": lambda n_in, n_out: Encoder(7, n_out)}, r"encoder Encoder .*raised Runtime"),
         ({"encoder": lambda n_in, n_out: nn.LSTM(n_in, n_out)}, "encoder LSTM .*gave a tuple"),
-        ({"encoder": lambda n_in, n_out: "network"}, "nn.Module or return one, got 'network'"),
+        ({"encoder": MLP}, "return one, got .*MLP'>, which raised"),
+        ({"encoder": lambda n_in, n_out: "network"}, "return one, got 'network'"),
     ],
 )
 def test_a_network_of_the_wrong_shape_is_one_sentence(curve, parameters, message):
@@ -702,7 +703,10 @@ def test_torchs_default_dtype_is_the_users(curve):
         autoencoder = small(init="random").fit(curve)
         assert all(p.dtype == torch.float32 for p in autoencoder.net_.module_.parameters())
         # initial weights of the branches were drawn in float64
-        assert small(max_iter=0).fit(curve).score(curve) < small().fit(curve).score(curve)
+        autoencoder = small().fit(curve)
+        assert small(max_iter=0).fit(curve).score(curve) < autoencoder.score(curve)
+        again = copy.deepcopy(autoencoder)
+        np.testing.assert_array_equal(again.transform(curve), autoencoder.transform(curve))
         with torch.inference_mode():
             assert small(encoder=nn.Linear).fit(curve).n_iter_ > 0
     finally:

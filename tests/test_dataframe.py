@@ -1,5 +1,6 @@
 """Frames of numbers and categories, with gaps, through the public face."""
 
+import contextlib
 import datetime
 import decimal
 import io
@@ -415,6 +416,76 @@ def test_gaps_of_an_array_of_categories_are_filled():
     imputed = small(categorical_features=[0]).fit(X).impute(X)
     np.testing.assert_array_equal(imputed[:, 0], kind)
     np.testing.assert_array_equal(imputed[:, 1:], X[:, 1:])
+
+
+def test_lists_of_rows_are_read_and_filled_as_arrays_of_objects(whole):
+    rows = whole[["a", "colour", "c"]].values.tolist()
+    array = np.array(rows, dtype=object)
+    holey = [[1.5, None, 3], [None, "red", 4]]
+    models = [small(categorical_features=[1]).fit(X) for X in (rows, array)]
+    for model in models:
+        np.testing.assert_array_equal(model.impute(holey), models[0].impute(np.array(holey)))
+        np.testing.assert_array_equal(model.impute(rows), array)
+        given = model.reconstruct(rows[:5])
+        assert [[type(one) for one in row] for row in given] == [[float, str, float]] * 5
+    filled = models[0].impute(holey)
+    assert (filled[0, 0], filled[0, 2], filled[1, 1]) == (1.5, 3, "red")
+    assert filled[0, 1] in {"red", "green", "blue"}
+
+
+def test_gaps_of_arrays_of_objects_are_those_of_pandas_and_none():
+    X = np.random.RandomState(0).normal(size=(40, 3))
+    X[::7, 1] = np.nan
+    gaps = X.astype(object)
+    gaps[::14, 1], gaps[7::14, 1] = pd.NA, None
+    expected = small(n_components=1).fit(X)
+    model = small(n_components=1).fit(gaps)
+    np.testing.assert_array_equal(model.transform(gaps), expected.transform(X))
+    np.testing.assert_array_equal(model.impute(gaps).astype(float), expected.impute(X))
+
+
+EMPTY = {
+    "floats": lambda n: np.full(n, np.nan),
+    "objects": lambda n: np.full(n, None),
+    "nullable integers": lambda n: pd.array([pd.NA] * n, dtype="Int64"),
+    "times": lambda n: np.full(n, np.datetime64("NaT"), "M8[ns]"),
+    "truths": lambda n: pd.array([pd.NA] * n, dtype="boolean"),
+}
+
+
+@pytest.mark.parametrize("make", EMPTY.values(), ids=EMPTY)
+@pytest.mark.parametrize("name", CATEGORICAL)
+def test_an_empty_column_of_categories_is_filled_whatever_its_dtype(make, name, whole, fitted):
+    expected = fitted.impute(whole[:9].assign(**{name: pd.Series(dtype=whole[name].dtype)}))
+    X = whole[:9].assign(**{name: make(9)})
+    imputed = fitted.impute(X)
+    assert imputed[name].tolist() == expected[name].tolist()
+    assert set(imputed[name]) <= set(whole[name])
+    assert imputed.drop(columns=name).equals(X.drop(columns=name))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "NumPy"])
+@pytest.mark.parametrize("dtype", [pl.Null, pl.Float64, pl.Int8])
+@pytest.mark.parametrize("name", ["colour", "flag", "a", "c"])
+def test_an_empty_column_of_polars_is_filled_by_a_model_of_any_library(library, dtype, name, whole):
+    plain = whole[["colour", "flag", "a", "c"]].reset_index(drop=True)
+    table = pl.from_pandas(plain)
+    if library == "NumPy":
+        model = small(categorical_features=[0, 1]).fit(plain.to_numpy())
+        named = pytest.warns(UserWarning, match="X has feature names, but")
+    else:
+        model = small().fit(plain if library == "pandas" else table)
+        named = contextlib.nullcontext()
+    some = table[:5]
+    with named:
+        known = model.impute(some.with_columns(pl.lit(None, dtype=table.schema[name]).alias(name)))
+        imputed = model.impute(some.with_columns(pl.lit(None, dtype=dtype).alias(name)))
+    assert imputed.drop(name).equals(some.drop(name))
+    if name in CATEGORICAL:
+        assert imputed[name].dtype == table.schema[name]
+        assert imputed[name].equals(known[name])
+    else:  # dtypes of integers have them rounded
+        np.testing.assert_allclose(imputed[name], known[name], rtol=1e-12, atol=0.5)
 
 
 RULE = "categorical_features must be 'from_dtype', None, or names, positions or a mask of the 6"
@@ -1001,6 +1072,7 @@ BAD_CELLS = {
     "durations": lambda n: pd.Series([pd.Timedelta("1h")] * n),
     "Arrow dates": lambda n: pd.Series(DAYS[:1] * n, dtype=arrow(pa.date32())),
     "complex numbers": lambda n: pd.Series([1j] * n),
+    "Python's dates, as objects": lambda n: pd.Series([None, datetime.date(2020, 1, 1)] * (n // 2)),
 }
 
 

@@ -6,7 +6,10 @@ import pickle
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
@@ -160,3 +163,85 @@ def test_a_clone_is_not_fitted_and_an_instance_is_its_own(curve):
     assert not hasattr(cloned, "net_")
     assert cloned.encoder is not autoencoder.encoder
     np.testing.assert_array_equal(cloned.fit(curve).transform(curve), autoencoder.transform(curve))
+
+
+# ------------------------------------------------------------- what users set for their own work
+
+
+SETTINGS = {
+    "autocast": lambda: torch.autocast("cpu"),
+    "a default device": lambda: torch.device("meta"),  # any other has other kinds of tensors
+    "polars out": lambda: config_context(transform_output="polars"),
+    "errors of floats": lambda: np.errstate(all="raise"),
+}
+
+
+@pytest.mark.parametrize("kind", ["whole", "holey", "mixed"])
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+def test_what_is_set_for_other_work_changes_nothing(setting, kind, iris):
+    X, _ = iris
+    X = X.astype(np.float32)
+    if kind == "holey":
+        X = X.mask(np.random.RandomState(0).uniform(size=X.shape) < 0.1)
+    elif kind == "mixed":
+        X = X.assign(is_long=X.iloc[:, 0] > 6)
+
+    def given():
+        model = small(n_components=2).fit(X)
+        again = copy.deepcopy(model)
+        codes = np.asarray(again.transform(X))
+        tables = again.inverse_transform(codes), again.impute(X), again.sample(5, random_state=0)
+        again.partial_fit(X)
+        numbers = model.score_samples(X), model.score_features(X), again.transform(X)
+        return [codes, *map(np.asarray, (*tables, *numbers))]
+
+    expected = given()
+    with setting():
+        found = given()
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_warnings_are_about_the_line_that_called(iris):
+    X, _ = iris
+    X = X.assign(is_long=X.iloc[:, 0] > 6)
+    model = small(n_components=1, max_iter=0).fit(X)
+    calls = (
+        lambda: small(n_components=1, max_iter=0).fit(X.assign(is_long=None)),
+        lambda: small(n_components=1).partial_fit(X.assign(is_long=None)),
+        lambda: small(n_components=1, max_iter=0).fit_transform(X.assign(is_long=None)),
+        lambda: model.transform(X.assign(is_long="maybe")),
+        lambda: model.impute(X.assign(is_long="maybe")),
+        lambda: make_pipeline(model).score(X.assign(is_long="maybe")),
+        lambda: small(learning_rate_init=1e30, max_iter=3).fit(X),
+    )
+    for call in calls:
+        with pytest.warns(UserWarning, match="Nothing is known|has not seen|not finite") as caught:
+            call()
+        line = call.__code__.co_firstlineno
+        assert [(one.filename, one.lineno) for one in caught] == [(__file__, line)]
+
+
+def test_what_only_looks_like_a_table_is_refused_in_one_sentence(iris):
+    pl = pytest.importorskip("polars")
+    X, _ = iris
+    days = np.full((5, 2), np.datetime64("2020-01-01"))
+    for table, kind, match in (
+        (X.iloc[:, 0], ValueError, "Expected a 2-dimensional container but got .*Series"),
+        (pl.LazyFrame({"a": [1.0]}), TypeError, r"X must be a table in memory.*X\.collect\(\)"),
+        (days, ValueError, r"X must hold numbers, got datetime64\[D\]; turn dates into numbers"),
+    ):
+        fitted = small(max_iter=0).fit(X.to_numpy())
+        for call in (small().fit, small().partial_fit, fitted.transform):
+            with pytest.raises(kind, match=match):
+                call(table)
+
+
+def test_columns_of_several_levels_are_named_as_pandas_names_them(iris):
+    X, _ = iris
+    X = pd.concat({"sizes": X, "said": X.iloc[:, :1].gt(6).rename(columns=str.title)}, axis=1)
+    expected = small(max_iter=0).fit(X)
+    assert expected.categories_[-1].tolist() == [False, True]
+    for named in (X.columns[-1:], [X.columns[-1]]):
+        model = small(max_iter=0, categorical_features=named).fit(X)
+        np.testing.assert_array_equal(model.transform(X), expected.transform(X))

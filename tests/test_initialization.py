@@ -298,12 +298,33 @@ def give_a_number(n_in, n_out):
     return 3
 
 
-def test_a_callable_that_returns_no_module_is_refused_in_one_sentence():
+def take_one(n_in):
+    return nn.Linear(n_in, 2)
+
+
+def give_a_lazy_one(n_in, n_out):
+    return nn.LazyLinear(n_out)
+
+
+@pytest.mark.parametrize(
+    ("own", "got"),
+    [
+        (give_a_number, f", got 3 from {give_a_number!r}"),
+        (
+            take_one,
+            f", got {take_one!r}, which raised take_one() takes 1 positional argument but 2 were"
+            " given",
+        ),
+        (give_a_lazy_one, " whose weights have their shapes, got lazy ones"),
+    ],
+    ids=["a number", "an error", "a lazy one"],
+)
+def test_what_gives_no_module_with_weights_is_refused_in_one_sentence(own, got):
     with pytest.raises(TypeError) as info:
-        own_network(give_a_number, 4, 2)
+        own_network(own, 4, 2)
     assert str(info.value) == (
-        "encoder and decoder must be an nn.Module or return one, got 3 from"
-        f" {give_a_number!r}; return a module that maps (batch, 4) to (batch, 2)."
+        "encoder and decoder must be an nn.Module or, called with (n_in, n_out), return one"
+        f"{got}; return a module that maps (batch, 4) to (batch, 2)."
     )
 
 

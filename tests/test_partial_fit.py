@@ -487,3 +487,7 @@ def test_a_stream_that_starts_elsewhere_does_not_follow_pca(sheet):
         streamed(still, sheet[500:], 500)
         # axes are turned to and fro, in float32
         np.testing.assert_allclose(still.reconstruct(sheet), before, atol=1e-5)
+
+
+def test_a_stream_may_begin_with_rows_that_are_all_one(sheet):
+    streamed(small().partial_fit(np.ones((50, sheet.shape[1]))), sheet, 500)  # without a warning

@@ -1192,6 +1192,38 @@ def test_the_state_in_pickles_and_archives_is_checked_too(name):
             AutoencoderTransformer().__setstate__(state)
 
 
+def lists():
+    return [
+        (pd.Index(["heating"]), pd.Series([5, 4])),
+        (pd.Series([False, False, False, True, False, False]), range(4, 6)),
+        (np.array([3]), np.array([5])),
+    ]
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_lists_of_other_libraries_are_in_files_as_lists(case, tmp_path):
+    named, widths = lists()[case]
+    table = frame().drop(columns=["street", "kind"]).assign(kind=1.0, street=2.0)
+    model = small(categorical_features=named, hidden_layer_sizes=widths).fit(table)
+    model.save_model(tmp_path / "model")
+    loaded = AutoencoderTransformer.load_model(tmp_path / "model")
+    assert list(loaded.categorical_features) == list(named)
+    assert list(loaded.hidden_layer_sizes) == list(widths)
+    np.testing.assert_array_equal(loaded.transform(table), model.transform(table))
+    again = pickle.loads(pickle.dumps(model))
+    assert type(again.categorical_features) is type(named)
+    np.testing.assert_array_equal(clone(loaded).fit_transform(table), model.transform(table))
+
+
+def test_where_no_file_can_be_written_it_is_named(tmp_path):
+    path = tmp_path / "none" / "model"
+    with pytest.raises(FileNotFoundError, match=f"{path}'$"):
+        fitted("plain").save_model(path)
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path}'$"):
+        fitted("plain").save_model(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_there_must_be_a_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         AutoencoderTransformer.load_model(tmp_path / "none")

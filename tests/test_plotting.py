@@ -186,6 +186,22 @@ def test_images_are_drawn_in_given_axes_too(free, images):
     assert len(figure.axes) == 1 + 3 * 8
 
 
+@pytest.mark.parametrize("ax", ["axes", 3], ids=type)
+def test_what_are_no_axes_are_refused(ax, images):
+    with pytest.raises(ValueError, match=f"ax must be Matplotlib's axes, got {ax!r}; pass"):
+        LatentSpaceDisplay.from_estimator(fitted(images, 2, max_iter=0), images, ax=ax)
+
+
+def test_targets_may_be_a_column(images):
+    estimator, y = fitted(images, 2, max_iter=0), np.arange(len(images)) % 3
+    row, column = (
+        LatentSpaceDisplay.from_estimator(estimator, images, some) for some in (y, y[:, np.newaxis])
+    )
+    colors = [shown.axes_[0, 0].collections[0].get_facecolors() for shown in (row, column)]
+    np.testing.assert_array_equal(*colors)
+    plt.close("all")
+
+
 def test_axes_that_are_in_no_grid_are_divided_too(free):
     ax = plt.figure().add_axes((0.1, 0.2, 0.3, 0.4))
     display = LatentTraversalDisplay.from_estimator(free, ax=ax)
