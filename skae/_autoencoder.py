@@ -89,7 +89,7 @@ from skae._mixed import (
     OnNumbers,
     in_rows,
 )
-from skae._net import ReconstructionNet
+from skae._net import ReconstructionNet, share_avoided
 from skae._onnx import OnnxMixin
 from skae._persistence import (
     OtherCodeError,
@@ -173,12 +173,19 @@ def _left_if_interrupted(net):
     What its optimiser remembers is lost then, as it is in a pickle.
     """
     module, weights = net.module_, copy.deepcopy(net.module_.state_dict())
+    settings, n_epochs = {name: getattr(net, name) for name in _OF_CHUNKS}, len(net.history)
     try:
         yield
     except BaseException:
         module.load_state_dict(weights)
         net.module_, net.optimizer_ = module.eval(), None
+        vars(net).update(settings)
+        del net.history[n_epochs:]
         raise
+
+
+# What more rows may change of a net.
+_OF_CHUNKS = ("batch_size", "alpha", "eases")
 
 
 @describable
@@ -517,11 +524,8 @@ class AutoencoderTransformer(
         "n_init": [Interval(Integral, 1, None, closed="left")],
         "loss": [StrOptions({*_LOSSES, "binary_cross_entropy"}), callable],
         "penalty": [StrOptions(set(_PENALTIES)), Penalty, None],
-        # weights and gradients are float32
-        "alpha": [
-            StrOptions({"auto"}),
-            Interval(Real, 0, float(np.finfo(np.float32).max) / 2, closed="both"),
-        ],
+        # of gradients optimisers form the squares, in float32
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, 1e15, closed="both")],
         "corruption": [StrOptions(set(corruptions.__all__)), callable, None],
         "corruption_level": [Interval(Real, 0, None, closed="left")],
         "optimizer": [StrOptions(set(_OPTIMIZERS)), type],
@@ -805,9 +809,9 @@ class AutoencoderTransformer(
         scores : ndarray of shape (n_samples,)
             In the units of the data; higher is better, and rows unlike the training data are low.
             As in :func:`~sklearn.metrics.pairwise.nan_euclidean_distances` the square of the
-            distance is that of the observed entries, times all by observed. Where columns are
-            categories, the square is the sum over columns of the loss as a share of the training
-            rows' baseline, see `score_features`.
+            distance is that of the observed entries, times all by observed, and NaN where there
+            are none. Where columns are categories, the square is the sum over columns of the loss
+            as a share of the training rows' baseline, see `score_features`.
         """
         X = self._validated(X)
         judged, _ = self._judged(X)
@@ -817,7 +821,7 @@ class AutoencoderTransformer(
             losses, rows = judged(rows)
             known = n_features = rows.shape[1]
             if may_have_gaps(rows):
-                known = rows.isfinite().sum(dim=1).clamp_min(1)
+                known = rows.isfinite().sum(dim=1)
             return losses @ units * (n_features / known)
 
         losses = self._map(squares, X)
@@ -848,10 +852,9 @@ class AutoencoderTransformer(
         # what was constant in fit has no unit
         counts = (n_observed > 0) & (self._judge.baselines > 0)
         if not self._layout.categorical or not counts.any():
-            return _r2(losses.sum(), baselines.sum())
-        return float(
-            np.mean([_r2(*both) for both in zip(losses[counts], baselines[counts], strict=True)])
-        )
+            return share_avoided(losses.sum(), baselines.sum())
+        both = zip(losses[counts], baselines[counts], strict=True)
+        return float(np.mean([share_avoided(*one) for one in both]))
 
     def score_features(self, X):
         """Return how well each feature is reconstructed: R², or the share of the entropy explained.
@@ -868,7 +871,7 @@ class AutoencoderTransformer(
             frequencies (D. McFadden's R², 1974). Missing entries are left out; NaN where all are.
         """
         sums = zip(*self._feature_losses(self._validated(X)), strict=True)
-        scores = [_r2(loss, baseline) if n else np.nan for loss, baseline, n in sums]
+        scores = [share_avoided(loss, baseline) if n else np.nan for loss, baseline, n in sums]
         return pd.Series(scores, index=self._names())
 
     def reconstruction_errors(self, X):
@@ -1045,10 +1048,9 @@ class AutoencoderTransformer(
 
     def _content(self, left_out):
         """Return the content of a file with all attributes but some."""
-        # scikit-learn's callbacks are no part of a model
-        attributes = {
-            name: v for name, v in vars(self).items() if name not in (*left_out, "_skl_callbacks")
-        }
+        # scikit-learn's callbacks, and what metadata it passes on, are no part of a model
+        left_out = {**left_out, "_skl_callbacks": None, "_metadata_request": None}
+        attributes = {name: v for name, v in vars(self).items() if name not in left_out}
         for name in _ARRAY_LIKES & attributes.keys():
             if not is_describable(attributes[name]):  # another library's kind of list
                 attributes[name] = list(attributes[name])
@@ -1072,7 +1074,7 @@ class AutoencoderTransformer(
         text, arrays = _model_file.loads(content, source)
         try:
             n_values = sum(array.size for array in arrays.values())
-            own_part = functools.partial(_own_part, own, n_values)
+            own_part = functools.partial(_own_part, own, n_values, {})
             with usual(torch.device("cpu")):
                 attributes, modules = restored(text, arrays, own, own_part)
                 vars(self).update(attributes, **own)
@@ -1174,8 +1176,8 @@ class AutoencoderTransformer(
         if categories is None:
             categories = categories_of(validated, self.categorical_features)
         if not _any_known(categories) and is_plain(validated):
-            if is_frame(X):
-                validated = check_array(X, estimator=self, input_name="X", **options)
+            if first is not options:
+                validated = check_array(validated, estimator=self, input_name="X", **options)
             return validated, categories
         rows, unknown = encoded(validated, categories)
         if unknown:
@@ -1204,11 +1206,16 @@ class AutoencoderTransformer(
         module = self._module(X)
         return self._mapped_to_rows(lambda rows: module(self._to_units(rows)), X)
 
+    @property
+    def _width(self):
+        """How long a row is where it is longest, with an input or output per category."""
+        return max(self._layout.n_inputs, self._layout.n_outputs)
+
     def _map(self, function, X):
         """Apply a function of some rows, giving a tensor, to all of them."""
         mapped = None
         with usual(self.device_), torch.inference_mode():
-            for rows in chunks_of(X):
+            for rows in chunks_of(X, self._width):
                 values = function(X[rows])
                 if mapped is None:
                     mapped = np.empty((X.shape[0], *values.shape[1:]), X.dtype)
@@ -1229,7 +1236,7 @@ class AutoencoderTransformer(
         """
         mapped = np.empty((X.shape[0], self.n_features_in_), X.dtype)
         with usual(self.device_), torch.inference_mode():
-            for rows in chunks_of(X):
+            for rows in chunks_of(X, self._width):
                 self._put_in_units(function(X[rows]), torch.from_numpy(mapped[rows]))
         return mapped
 
@@ -1239,7 +1246,7 @@ class AutoencoderTransformer(
         if inference_dtype(X.dtype, self.device_) is torch.float64:
             module = copy.deepcopy(module).double()
         # one chunk would make its buffers, and use them once
-        has_chunks = X.shape[0] > chunk_rows(X.shape[1])
+        has_chunks = X.shape[0] > chunk_rows(self._width)
         return Evaluated(module) if has_chunks and is_evaluated(module) else module
 
     def _tensor(self, rows, device=None):
@@ -1307,7 +1314,7 @@ class AutoencoderTransformer(
         judged, judge = self._judged(X)
         sums = np.zeros((2, self.n_features_in_))
         with usual(self.device_), torch.inference_mode():
-            for rows in chunks_of(X):
+            for rows in chunks_of(X, self._width):
                 losses, rows = judged(X[rows])
                 both = losses, judge.entries(judge.mean_output(rows), rows)
                 sums += [some.cpu().sum(dim=0, dtype=torch.float64) for some in both]
@@ -1356,6 +1363,7 @@ class AutoencoderTransformer(
             net, course, at_start = best
             self._read_training(net, course)
             self._settle(net, data, pca.components_, at_start, origin, seed)
+            net.forget_training()
             self._is_stream = False
 
     def _prepared(self, X, origin, device, random_state):
@@ -1398,6 +1406,8 @@ class AutoencoderTransformer(
                     axes = axes_of(self.net_.module_)
                 net, data = self._gone_on(X)
             self._run(net, data)
+            if _callback(net, DivergenceGuard).diverged_:
+                net.optimizer_ = None  # what it and the average remember is not finite
             if is_first and self._stream_pca is not None:
                 self._stream_pca.add(InputRows(data, net.module_.input))
             earlier = self.loss_curve_
@@ -1405,7 +1415,7 @@ class AutoencoderTransformer(
             self.loss_curve_ = earlier + self.loss_curve_
             self.n_iter_ = self.best_iter_ = len(self.loss_curve_)
             if axes is None:
-                components = _filled_of(net.module_).components.cpu().numpy()
+                components = filled_of(net.module_).components.cpu().numpy()
                 self._settle(net, data, components, False, origin, seed)
             else:
                 net.module_ = turned(net.module_.eval(), *axes).to(data.device).eval()
@@ -1456,7 +1466,7 @@ class AutoencoderTransformer(
     def _net_of_stream(self, module, data):
         """Return a net for one epoch of each of several tables, of which any may have gaps."""
         self._is_whole = False
-        _filled_of(module).in_training = True
+        filled_of(module).in_training = True
         return self._make_net(module, data, 1, [DivergenceGuard()])
 
     def _has_small_steps(self, X):
@@ -1842,7 +1852,7 @@ class AutoencoderTransformer(
         """Return the networks as they are before training on data that came in some dtype."""
         if origin is not None:
             module = unturned(copy.deepcopy(origin.net_.module_))
-            _filled_of(module).in_training = self._has_gaps_in_training()
+            filled_of(module).in_training = self._has_gaps_in_training()
             self._check_objective(module, columns.data[:3].cpu())
             return module
         filled = self._filled(pca).to(columns.device)
@@ -1903,15 +1913,15 @@ class AutoencoderTransformer(
         """Return the encoder and decoder, or their branches where there is a linear skip."""
         widths = [self._layout.n_inputs, *self._hidden_widths(), self.n_components_]
         n_inputs, n_components, n_codes = widths[0], widths[-1], self._n_codes()
-        kind = self.activation, self.dropout, self.init
+        kind, copied = (self.activation, self.dropout, self.init), {}
         if self.encoder is None:
             encoder = perceptron([*widths[:-1], n_codes], *kind)
         else:
-            encoder = own_network(self.encoder, n_inputs, n_codes)
+            encoder = own_network(self.encoder, n_inputs, n_codes, copied)
         if self.decoder is None:
             decoder = perceptron(widths[::-1], *kind, encoder if self.tied_weights else None)
         else:
-            decoder = own_network(self.decoder, n_components, n_inputs)
+            decoder = own_network(self.decoder, n_components, n_inputs, copied)
         if self.encoder is None and self.decoder is None:
             return encoder, decoder  # of the right widths: to try them takes half of a start
         role = "encoder"
@@ -1921,7 +1931,8 @@ class AutoencoderTransformer(
         for precision in dict.fromkeys((torch.float32, inference_dtype(dtype, inputs.device))):
             rows = rows.to(precision)
             with torch.no_grad():
-                one, other = (copy.deepcopy(n).to(precision).eval() for n in (encoder, decoder))
+                one, other = copy.deepcopy((encoder, decoder))
+                one, other = one.to(precision).eval(), other.to(precision).eval()
                 codes = checked_output(role, one, (rows,), (len(rows), n_codes))
                 codes = codes[:, :n_components].clone()
                 checked_output("decoder", other, (codes,), (len(rows), n_inputs))
@@ -1952,7 +1963,7 @@ class AutoencoderTransformer(
 
     def _weighed(self, loss, data):
         """Return a loss of the entries that are there, whose mean over the rows is L."""
-        rows = data.split(chunk_rows(self.n_features_in_))
+        rows = data.split(chunk_rows(self._width))
         return (
             MixedLoss(loss.to(data.device), self._layout, self._shares).to(data.device).weigh(rows)
         )
@@ -1992,7 +2003,7 @@ class AutoencoderTransformer(
             max_epochs=max_iter,
             batch_size=self._batch_size(len(data) - n_valid),
             iterator_train__shuffle=True,
-            iterator_valid__batch_size=chunk_rows(self.n_features_in_),
+            iterator_valid__batch_size=chunk_rows(self._width),
             train_split=split,
             callbacks=[*callbacks, *(self.callbacks or [])],
             penalty=self._active_penalty(),
@@ -2072,7 +2083,7 @@ class AutoencoderTransformer(
                 ratios = squares.numpy() * len(data) / total
             else:
                 baseline, *errors = _errors_by_components(net.module_, judge, data.split(n_rows))
-                ratios = np.diff([_r2(error, baseline) for error in errors], prepend=0.0)
+                ratios = np.diff([share_avoided(error, baseline) for error in errors], prepend=0.0)
             self.code_sparsity_ = _sparsity(net.module_.encode, data.split(n_rows), squares)
             some = torch.from_numpy(density_rows(len(data), seed)).to(data.device)
             codes = torch.cat(
@@ -2133,7 +2144,7 @@ def _check_gradient(role, value):
         )
 
 
-def _filled_of(module):
+def filled_of(module):
     """Return the part of networks that fills missing entries."""
     return next(part for part in module.input.modules() if isinstance(part, Filled))
 
@@ -2189,13 +2200,6 @@ def _sum(values):
     return values.cpu().sum(dtype=torch.float64).item()  # on the CPU: some devices have no float64
 
 
-def _r2(squared_error, squared_deviation):
-    """Return 1 - error / deviation; of rows that are all the mean, whether they are met."""
-    if squared_deviation == 0:
-        return float(squared_error == 0)
-    return float(1 - squared_error / squared_deviation)
-
-
 # ------------------------------------------------------------------------------------ persistence
 
 
@@ -2235,7 +2239,7 @@ def _branch(network):
     return branch.module if isinstance(branch, Gate) else branch
 
 
-def _own_part(given, n_values, text, known):
+def _own_part(given, n_values, copied, text, known):
     """Return what stands in a net for what a user has given, as a fit makes it of that."""
     role, own = text["role"], given[text["role"]]
     n_inputs, k = _layout_of(known["categories_"]).n_inputs, len(known["explained_variance_"])
@@ -2243,9 +2247,9 @@ def _own_part(given, n_values, text, known):
         raise ValueError(f"{k} components of {n_inputs} inputs are more than there is")
     with seeded(0, torch.device("cpu")):  # it may draw weights, which those of the file replace
         if role == "encoder" and text["n_out"] in (k, 2 * k):
-            return own_network(own, n_inputs, text["n_out"])
+            return own_network(own, n_inputs, text["n_out"], copied)
         if role == "decoder":
-            return own_network(own, k, n_inputs)
+            return own_network(own, k, n_inputs, copied)
         own = copy.deepcopy(own)
         return own.code_layer(k) if "part" in text else own
 

@@ -18,9 +18,12 @@ def chunk_rows(n_features):
     return max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // n_features))
 
 
-def chunks_of(X):
-    """Return slices of that many rows, which make up all rows of an array or sparse matrix."""
-    n_rows = chunk_rows(X.shape[1])
+def chunks_of(X, width=None):
+    """Return slices of that many rows, which make up all rows of an array or sparse matrix.
+
+    The width is the number of features, if rows are not to become longer than that.
+    """
+    n_rows = chunk_rows(width or X.shape[1])
     return (slice(i, i + n_rows) for i in range(0, X.shape[0], n_rows))
 
 

@@ -214,9 +214,10 @@ class EarlyStopping(Callback):
         self.course_ = Course(
             losses, net.baseline(valid), self.n_iter_no_change, self.tol, floor_losses
         )
-        self.floor_ = Floor(self.course_)
-        self.floor_.on_train_begin(net, X)
         self.best_weights_ = net.state()
+        if self.floor:
+            self.floor_ = Floor(self.course_)
+            self.floor_.on_train_begin(net, X)
 
     def on_epoch_end(self, net, **kwargs):
         if self.course_.add(net.valid_losses_.cpu().double()):
@@ -229,7 +230,7 @@ class EarlyStopping(Callback):
         if self.floor:
             self.floor_.on_train_end(net)
             self.best_weights_ = net.state()
-        del self.floor_
+            del self.floor_
 
     def restore(self, net):
         """Go back to the best epoch's weights, whatever other callbacks have loaded since."""

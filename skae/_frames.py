@@ -37,7 +37,7 @@ def no_rows_of(X):
         return X.clear()
     if is_pandas(X):  # whose slices keep the labels of rows and Arrow's data
         return empty_frame(X.dtypes, X.columns)
-    return X[:0].copy() if isinstance(X, np.ndarray) else None
+    return np.asarray(X)[:0].copy() if isinstance(X, np.ndarray) else None
 
 
 def empty_frame(dtypes, columns):
@@ -493,8 +493,8 @@ def _with_room(values, codes, categories):
     declared = None if categories is None else _declared(values.dtype)
     if declared is None or not len(categories):
         return values
-    given = categories[np.unique(codes).astype(np.intp) - 1]
-    more = [one for one in given if one not in set(declared)]
+    given, known = categories[np.unique(codes).astype(np.intp) - 1], set(declared)
+    more = [one for one in given if one not in known]
     if not more:
         return values
     if is_polars_dtype(values.dtype):

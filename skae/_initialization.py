@@ -47,10 +47,14 @@ def data_units(X):
     """
     if scipy.sparse.issparse(X):
         # of a column without values NaN, and then 0
-        mean, variances = np.nan_to_num(mean_variance_axis(X, axis=0))
-        low, high = np.nan_to_num(min_max_axis(X, axis=0, ignore_nan=True))
-        mean, variances = np.where(low == high, (low, np.zeros_like(low)), (mean, variances))
-        scale = math.sqrt(np.average(variances, weights=observed_rows(X)))
+        low, high = np.nan_to_num(min_max_axis(X, axis=0, ignore_nan=True)).astype(np.float64)
+        largest = max(high.max(), -low.min())
+        unit = 1.0 if 1e-15 < largest < 1e15 else largest or 1.0  # squares are in X's precision
+        rows = X if unit == 1 else X.astype(np.float64) / unit
+        mean, variances = np.nan_to_num(mean_variance_axis(rows, axis=0)).astype(np.float64)
+        mean, variances = np.where(low == high, (low, 0 * low), (mean * unit, variances))
+        scale = unit * math.sqrt(np.average(variances, weights=observed_rows(X)))
+        _check_scale(scale, largest)
         return mean, scale or 1.0
     # of a column without values NaN, and then 0
     low, high = (np.nan_to_num(f.reduce(X, axis=0)) for f in (np.fmin, np.fmax))
@@ -68,12 +72,16 @@ def data_units(X):
         largest = max(np.abs(high - mean).max(), np.abs(low - mean).max())
         squares = sum(np.nansum(np.square((X[rows] - mean) / largest)) for rows in chunks_of(X))
         scale = float(largest * np.sqrt(squares / n_observed.sum()))
+    _check_scale(scale, max(high.max(), -low.min()))
+    return mean, scale
+
+
+def _check_scale(scale, largest):
     if not scale < np.sqrt(np.finfo(np.float64).max):
         raise ValueError(
             "X must have a variance that is finite in float64, got values up to"
-            f" {np.nanmax(np.abs(X)):.3g}; divide X by a constant."
+            f" {largest:.3g}; divide X by a constant."
         )
-    return mean, scale
 
 
 def column_units(X, numbers):
@@ -154,13 +162,15 @@ def principal_components(X, mean, scale, n_components, random_state):
     PCA
         Fitted. Its components are meant, and the variances are in arbitrary units.
     """
+    # float64 has the range and the digits for more than float32
+    far, unit = (1e4, 1e60) if X.dtype == np.float64 else (10, 1e6)
     if scipy.sparse.issparse(X):
+        if not 1 / unit < scale < unit:
+            X = X.astype(np.float64) / scale
         if not mean_variance_axis(X, axis=0)[1].any():  # Lanczos' method needs some variance
             X = np.zeros((max(2, n_components), X.shape[1]))
             return _fitted_pca(X, n_components, random_state=random_state)
         return _sparse_components(X, n_components, random_state)
-    # float64 has the range and the digits for more than float32
-    far, unit = (1e4, 1e60) if X.dtype == np.float64 else (1e3, 1e6)
     if not (1 / unit < scale < unit and np.abs(mean).max() < far * scale):
         X = X - mean.astype(X.dtype)
         X /= scale
@@ -174,6 +184,8 @@ def _sparse_components(X, n_components, random_state):
     covariance, which has the square of ``n_features`` values.
     """
     by_lanczos = n_components >= 1 and n_components < min(X.shape)
+    if not by_lanczos and X.shape[0] < X.shape[1]:  # the rows are smaller than their covariance
+        return _fitted_pca(X.toarray(), n_components, random_state=random_state)
     solver = "arpack" if by_lanczos else "covariance_eigh"
     return _fitted_pca(X, n_components, svd_solver=solver, random_state=random_state)
 
@@ -225,7 +237,7 @@ def chunked_components(rows, n_components, random_state):
 
     Returns
     -------
-    ndarray of shape (n_components, n_inputs)
+    PCA
     """
     gram = sum(_gram(some) for some in rows)
     variances, axes = np.linalg.eigh(gram)
@@ -412,7 +424,7 @@ def _drawn(module, init):
     return module
 
 
-def own_network(own, n_in, n_out):
+def own_network(own, n_in, n_out, copied=None):
     """Return a user's own network.
 
     Parameters
@@ -421,6 +433,9 @@ def own_network(own, n_in, n_out):
         What is not a module is called with the number of inputs and of outputs. The module is
         copied, so that a fit leaves it as it is, also if the callable returns the same each time.
     n_in, n_out : int
+    copied : dict, default=None
+        As `memo` in :func:`copy.deepcopy`: what a network before has in common with this one, as
+        tied weights, their copies have in common.
 
     Returns
     -------
@@ -441,7 +456,7 @@ def own_network(own, n_in, n_out):
         raise TypeError(f"{rule}, got {module!r} from {own!r}; {way_out}")
     if any(map(is_lazy, module.parameters())):
         raise TypeError(f"{rule} whose weights have their shapes, got lazy ones; {way_out}")
-    return copy.deepcopy(module).to("cpu", torch.float32)
+    return copy.deepcopy(module, copied).to("cpu", torch.float32)
 
 
 def checked_output(role, function, inputs, *shapes, allow_nan=False):

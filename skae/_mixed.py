@@ -45,6 +45,7 @@ class Layout:
         self.n_one_hot = sum(n_categories[j] for j in self.one_hot)
         widths = [n_categories[j] if j in self.one_hot else N_EMBEDDED for j in self.categorical]
         self.n_inputs = self.n_numbers + sum(widths)
+        self.n_outputs = self.n_numbers + sum(n_categories)
         self.starts = self._starts(self.n_numbers, [n_categories[j] for j in self.categorical])
 
     @property

@@ -618,6 +618,13 @@ class ReconstructionNet(NeuralNet):
         vars(kept).update({**vars(self), **dropped, "callbacks": [], "callbacks_": []})
         return super(ReconstructionNet, kept).__getstate__()
 
+    def forget_training(self):
+        """Keep what is kept in a pickle, and no rows, gradients or weights of other epochs."""
+        for name in _OF_TRAINING:
+            setattr(self, name, None)
+        self.module_.zero_grad()
+        self.module, self.callbacks = self.module_, []
+
     def __setstate__(self, state):
         # skorch looks whether there is CUDA, and not whether there are so many devices
         super().__setstate__({**state, "device": device_or_cpu(state["device"])})

@@ -30,7 +30,7 @@ from skae._initialization import StreamPCA
 from skae._mixed import Layout, MixedInput, MixedLoss, MixedOutput, ObservedLoss, OnNumbers
 from skae._net import ReconstructionNet
 from skae._soap import Soap
-from skae._templates import described_frame, frame_of_description
+from skae._templates import NUMBERS, described_frame, frame_of_description, one_of
 from skae._torch import device_or_cpu
 
 # Names in texts are for good: those who write and those who read may be releases apart.
@@ -116,9 +116,8 @@ _OBJECTS = {
 _WITH_DEFAULTS = {GaussianMixture, IncrementalPCA}
 _MODULE_NAMES = {cls.__name__: cls for cls in (*_LAYERS, *_MODULES)}
 _CONSTANT_NAMES = {id(value): name for name, value in _CONSTANTS.items()}
-_NUMBERS = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
 _SCALARS = {
-    name: np.dtype(name).type for name in ("bool", *_NUMBERS, "float16", "float32", "float64")
+    name: np.dtype(name).type for name in ("bool", *NUMBERS, "float16", "float32", "float64")
 }
 # dtypes of tables without rows, whose size is not that of an array
 _EMPTY = r"[<>|]([biufcmM][0-9]{1,2}(\[[0-9a-zA-Z]{1,4}\])?|O|[SU][0-9]{1,6})"
@@ -404,7 +403,7 @@ class Reader:
         self.known, self.used, self.own_modules = {}, set(), []
         self._tensors, self._made = {}, []
         self._readers = {
-            "float": lambda text: float(_one_of(("nan", "inf", "-inf"), text["value"])),
+            "float": lambda text: float(one_of(("nan", "inf", "-inf"), text["value"])),
             "floats": lambda text: self._array(text).astype(np.float64, casting="no").tolist(),
             "tuple": lambda text: tuple(self.value(text["of"])),
             "dict": lambda text: dict(self.value(text["items"])),
@@ -473,7 +472,7 @@ class Reader:
 
     def _random_state(self, text):
         random_state, state = np.random.RandomState(0), self.value(text["state"])
-        _one_of(range(625), state["state"]["pos"])  # numpy would read on from there
+        one_of(range(625), state["state"]["pos"])  # numpy would read on from there
         random_state.set_state(state)
         return random_state
 
@@ -510,7 +509,7 @@ class Reader:
         return module
 
     def _of_ones_own(self, text):
-        _one_of(self.given, text["role"])
+        one_of(self.given, text["role"])
         state = {name: self.value(tensor) for name, tensor in text.get("state", {}).items()}
         try:
             value = self.own(text, self.known)
@@ -632,12 +631,6 @@ def _in_order(array, text):
         return array
     axes = tuple(range(array.ndim))[::-1]
     return array.transpose(axes) if isinstance(array, np.ndarray) else array.permute(axes)
-
-
-def _one_of(names, name):
-    if name not in names:
-        raise ValueError(f"{name!r} must be one of {names}")
-    return name
 
 
 def described(attributes, names=None, own=None):

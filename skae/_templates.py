@@ -7,15 +7,15 @@ import pandas as pd
 
 from skae._frames import empty_frame, is_pandas
 
-_NUMBERS = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
+NUMBERS = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
 _FLOATS = ["float16", "float32", "float64"]
 # What pandas and polars read from these names is what they wrote as such. Other names are not
 # read: that of a time zone may be that of a file.
-_PANDAS = {"bool", "object", *_NUMBERS, *_FLOATS, "boolean", "Float32", "Float64"}
-_PANDAS |= {name.replace("i", "I", 1).replace("uI", "UI") for name in _NUMBERS}
+_PANDAS = {"bool", "object", *NUMBERS, *_FLOATS, "boolean", "Float32", "Float64"}
+_PANDAS |= {name.replace("i", "I", 1).replace("uI", "UI") for name in NUMBERS}
 _POLARS = {"Boolean", "String", "Categorical", "Null", "Float32", "Float64"}
-_POLARS |= {name.replace("i", "I", 1).replace("uI", "UI") for name in _NUMBERS}
-_ARROW = {"bool", "string", "large_string", "halffloat", "float", "double", *_NUMBERS}
+_POLARS |= {name.replace("i", "I", 1).replace("uI", "UI") for name in NUMBERS}
+_ARROW = {"bool", "string", "large_string", "halffloat", "float", "double", *NUMBERS}
 
 
 def described_frame(frame):
@@ -110,18 +110,18 @@ def _dtype(dtype):
 
 def _dtype_of(made_of):
     if isinstance(made_of, str):
-        return pd.api.types.pandas_dtype(_one_of(_PANDAS, made_of))
+        return pd.api.types.pandas_dtype(one_of(_PANDAS, made_of))
     if "categories" in made_of:
         categories = made_of["categories"]
         index = None if categories is None else _index_of(categories)
         return pd.CategoricalDtype(index, made_of["ordered"])
     if "strings" in made_of:
-        return _strings(_one_of({"python", "pyarrow"}, made_of["strings"]), made_of["missing"])
+        return _strings(one_of({"python", "pyarrow"}, made_of["strings"]), made_of["missing"])
     if "arrow" in made_of:
         with _needed("pyarrow"):
             import pyarrow as pa
 
-        return pd.ArrowDtype(pa.type_for_alias(_one_of(_ARROW, made_of["arrow"])))
+        return pd.ArrowDtype(pa.type_for_alias(one_of(_ARROW, made_of["arrow"])))
     return pd.SparseDtype(_dtype_of(made_of["sparse"]), made_of["fill"])
 
 
@@ -145,10 +145,11 @@ def _polars_dtype_of(made_of):
 
     if isinstance(made_of, dict):
         return pl.Enum(made_of["enum"])
-    return getattr(pl, _one_of(_POLARS, made_of))()
+    return getattr(pl, one_of(_POLARS, made_of))()
 
 
-def _one_of(names, name):
+def one_of(names, name):
+    """Return a name if it is one of some."""
     if name not in names:
-        raise ValueError(f"there is no dtype {name!r} here")
+        raise ValueError(f"{name!r} must be one of {names}")
     return name

@@ -1,6 +1,7 @@
 """What the package knows of devices, precision and torch's random state."""
 
 import contextlib
+import os
 import threading
 
 import torch
@@ -10,6 +11,15 @@ from skae._compat import warn
 # Held while torch's generators are seeded: they are the process's, and fits in threads would draw
 # from each other's.
 _GENERATORS = threading.RLock()
+
+
+def _unlock():
+    global _GENERATORS
+    _GENERATORS = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # the thread that holds it is not there in a child
+    os.register_at_fork(after_in_child=_unlock)
 
 
 def resolve_device(device):

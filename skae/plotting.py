@@ -13,7 +13,6 @@ the factor analysis of mixed data. In streams it has followed all rows, as far a
 linear paths have; where training went on from an earlier fit it is that of the first rows.
 """
 
-import copy
 import math
 from numbers import Integral, Real
 from types import SimpleNamespace
@@ -27,10 +26,10 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skae._autoencoder import AutoencoderTransformer
+from skae._autoencoder import AutoencoderTransformer, filled_of
 from skae._axes import turned
 from skae._frames import is_pandas
-from skae.modules import Autoencoder, Filled
+from skae.modules import Autoencoder
 
 __all__ = [
     "ExplainedVarianceDisplay",
@@ -195,7 +194,8 @@ def _first(X, n):
 
 def _like(autoencoder, module):
     """Return an estimator that maps rows by other networks, and is otherwise the same."""
-    other = copy.copy(autoencoder)
+    other = object.__new__(type(autoencoder))  # copy.copy writes and reads the model
+    vars(other).update(vars(autoencoder))
     module = module.to(autoencoder.device_)
     other.net_ = SimpleNamespace(module_=module, device=autoencoder.net_.device)
     return other
@@ -204,9 +204,7 @@ def _like(autoencoder, module):
 def _pca_of(autoencoder):
     """Return an estimator that is the PCA of the rows that an autoencoder was fitted to."""
     module = autoencoder.net_.module_
-    components = next(
-        part for part in module.input.modules() if isinstance(part, Filled)
-    ).components
+    components = filled_of(module).components
     if autoencoder._is_stream and autoencoder._stream_pca is not None:
         components = torch.from_numpy(autoencoder._stream_pca.components)
     output = module.output if autoencoder._known_categories is not None else None

@@ -2,12 +2,14 @@
 
 import copy
 import functools
+import gc
 import inspect
 import itertools
 import os
 import pickle
 import subprocess
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -712,6 +714,73 @@ def test_torchs_default_dtype_is_the_users(curve):
     finally:
         torch.set_default_dtype(torch.float32)
     assert np.array_equal(small().fit(curve).transform(curve), expected)
+
+
+class Transposed(nn.Module):
+    """A decoder whose weights are those of an encoder."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.weight = encoder.weight
+
+    def forward(self, code):
+        return code @ self.weight
+
+
+TIED = nn.Linear(5, 2)
+
+
+@pytest.mark.parametrize("alpha", [0, 0.01])
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [(TIED, Transposed(TIED)), (lambda n_in, n_out: TIED, lambda n_in, n_out: Transposed(TIED))],
+    ids=["modules", "callables"],
+)
+def test_weights_that_are_tied_in_ones_own_code_stay_tied(curve, encoder, decoder, alpha):
+    before = TIED.weight.detach().clone()
+    model = small(
+        encoder=encoder, decoder=decoder, linear_skip=False, init="random", alpha=alpha
+    ).fit(curve)
+    models = [model]
+    if isinstance(encoder, nn.Module):
+        models += [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    for one in models:
+        for _ in range(2):
+            rows = [p for p in one.net_.module_.parameters() if p.shape == (2, 5)]
+            assert len(rows) == 1
+            one.partial_fit(curve)
+    assert torch.equal(TIED.weight, before)
+
+
+def tensors_of(what, seen):
+    """Yield all tensors that can be reached."""
+    if id(what) in seen or isinstance(what, type | types.ModuleType | types.FunctionType):
+        return
+    seen[id(what)] = what
+    if isinstance(what, torch.Tensor):
+        yield what
+    for one in gc.get_referents(what):
+        yield from tensors_of(one, seen)
+
+
+@pytest.mark.parametrize(
+    "parameters", [{}, {"validation_fraction": 0.2}, {"dropout": 0.1}], ids=str
+)
+def test_after_a_fit_nothing_of_training_is_kept(curve, parameters):
+    model = small(hidden_layer_sizes=(200,), **parameters).fit(curve)
+    weights = {id(value): value for value in model.net_.module_.state_dict(keep_vars=True).values()}
+    sizes = [one.numel() for one in tensors_of(vars(model), {}) if id(one) not in weights]
+    assert max(sizes) <= len(curve) < 200 * curve.shape[1]  # a loss per row that judged
+    assert all(weight.grad is None for weight in weights.values())
+
+
+def test_the_largest_weight_of_a_penalty_leads_to_pca_with_any_optimizer(curve):
+    expected = small(max_iter=0).fit(curve)
+    for optimizer in ("soap", "adam", "adamw"):
+        model = small(alpha=1e15, optimizer=optimizer, early_stopping=False).fit(curve)
+        assert model.score(curve) == pytest.approx(expected.score(curve), abs=1e-3)
+    with pytest.raises(ValueError, match=r"range \[0\.0, 1000000000000000\.0\]"):
+        small(alpha=2e15).fit(curve)
 
 
 def test_a_network_that_gives_nan_is_refused(curve):

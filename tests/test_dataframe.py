@@ -1,6 +1,7 @@
 """Frames of numbers and categories, with gaps, through the public face."""
 
 import contextlib
+import copy
 import datetime
 import decimal
 import io
@@ -22,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 from torch import nn
 
-from skae import AutoencoderTransformer
+from skae import AutoencoderTransformer, _batches
 from skae._frames import categories_of, encoded
 
 palmerpenguins = pytest.importorskip("palmerpenguins")
@@ -416,6 +417,16 @@ def test_gaps_of_an_array_of_categories_are_filled():
     imputed = small(categorical_features=[0]).fit(X).impute(X)
     np.testing.assert_array_equal(imputed[:, 0], kind)
     np.testing.assert_array_equal(imputed[:, 1:], X[:, 1:])
+
+
+@pytest.mark.parametrize("named", [[False] * 6, [], None, "from_dtype"], ids=str)
+def test_integers_are_numbers_where_no_column_is_named(named):
+    rng = np.random.RandomState(0)
+    X = (rng.uniform(size=(200, 6)) < [0.9, 0.8, 0.95, 0.7, 0.85, 0.9]).astype(int)
+    codes = start(3, categorical_features=named).fit(X).transform(X)
+    np.testing.assert_array_equal(codes, start(3).fit(X.astype(float)).transform(X.astype(float)))
+    with pytest.raises(ValueError, match="Input X contains infinity"):
+        start(categorical_features=named).fit(np.where(X == 0, np.inf, X))
 
 
 def test_lists_of_rows_are_read_and_filled_as_arrays_of_objects(whole):
@@ -1009,6 +1020,27 @@ def test_what_a_column_of_300_categories_says_is_recovered(max_iter):
     found = keys.map(dict(zip(X["key"], effects, strict=True)))
     assert np.corrcoef(found, effects)[0, 1] > 0.7  # of 300 many are about as likely
     assert set(keys) <= set(X["key"])
+
+
+def test_no_more_values_than_fill_a_chunk_are_made_of_rows_with_many_categories(monkeypatch):
+    X, _ = many(600, 300)
+    most = 64 * 1024
+    monkeypatch.setattr(_batches, "_CHUNK_VALUES", most)
+    sizes = []
+
+    def watched(model):
+        model.net_.module_.output.register_forward_hook(
+            lambda module, inputs, output: sizes.append(output.numel())
+        )
+        return model
+
+    fitted = small(early_stopping=True, validation_fraction=0.5).fit(X)
+    model = watched(copy.deepcopy(fitted))
+    for given in (model.reconstruct(X), model.score_samples(X), model.score_features(X)):
+        assert len(given)
+    assert most / 2 < max(sizes) <= most
+    monkeypatch.undo()
+    np.testing.assert_allclose(model.score_samples(X), fitted.score_samples(X), rtol=1e-9)
 
 
 def test_gaps_are_filled_better_than_by_means_and_the_most_frequent():

@@ -156,7 +156,7 @@ def test_in_ordinary_units_the_components_are_scikit_learns_to_the_bit(dtype, n_
         (np.float64, 1e-50, 0),
         (np.float64, 1e50, 0),
         (np.float64, 1, 2e4),
-        (np.float32, 1, 2e3),
+        (np.float32, 1, 30),
     ],
 )
 def test_ordinary_units_are_those_in_which_a_gram_matrix_has_enough_digits(dtype, unit, offset):
@@ -189,6 +189,16 @@ def test_elsewhere_the_components_do_not_depend_on_units_and_offset(unit, offset
     expected = PCA(3).fit(X).components_
     # rounding of the data: an offset of 1e6 leaves 10 digits to deviations of size 1
     np.testing.assert_allclose(components, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("offset", [0, 30, 100, 300, 1000, 3000, 1e4])
+def test_far_off_float32_data_have_their_components(offset):
+    X = (table(100) + offset).astype(np.float32)
+    components = principal_components(X, *data_units(X), 3, random_state=0).components_
+    # Those of the float32 values, in float64. At 30 float32's Gram matrix is right to 1e-4, by the
+    # square of the mean, and the third variance is the fourth and 0.5.
+    expected = PCA(3).fit(X.astype(np.float64)).components_
+    np.testing.assert_allclose(components, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1e30])

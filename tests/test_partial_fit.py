@@ -9,11 +9,13 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch import nn
 
 from skae import AutoencoderTransformer, _autoencoder, _batches
 from skae.modules import Filled
+from skae.penalties import Penalty
 
 
 def small(**parameters):
@@ -307,6 +309,50 @@ def test_an_interrupted_call_leaves_the_transformer_as_it_was(sheet):
     before = fitted.score(sheet)
     assert fitted.partial_fit(sheet[500:1000]).score(sheet) > before
     assert fitted.n_iter_ == 2
+
+
+def test_an_interrupted_call_leaves_no_trace_in_a_pickle(sheet):
+    fitted = small(callbacks=[Interrupting()], batch_size="auto").partial_fit(sheet[:500])
+    before = pickle.loads(pickle.dumps(fitted)).partial_fit(sheet[:900])
+    Interrupting.now = True
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fitted.partial_fit(sheet[500:3000])
+    finally:
+        Interrupting.now = False
+    after = pickle.loads(pickle.dumps(fitted)).partial_fit(sheet[:900])
+    assert len(fitted.net_.history) == len(fitted.loss_curve_) == 1
+    np.testing.assert_array_equal(after.transform(sheet), before.transform(sheet))
+    assert fitted.net_.batch_size == fitted._batch_size(500)
+
+
+class Infinite(Penalty):
+    """No finite value while it is asked to have none."""
+
+    now = False
+
+    def __call__(self, weights):
+        return sum(weight.square().sum() for weight in weights) * (np.inf if Infinite.now else 1.0)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"optimizer": "adam"}, {"average": False}], ids=str)
+def test_after_a_part_that_diverges_a_stream_goes_on_as_its_pickle_does(sheet, parameters):
+    fitted = small(penalty=Infinite(), alpha=1e-4, **parameters)
+    streamed(fitted, sheet[:1000], 500)
+    before = fitted.score(sheet)
+    Infinite.now = True
+    try:
+        with pytest.warns(ConvergenceWarning, match="not finite"):
+            fitted.partial_fit(sheet[1000:1500])
+    finally:
+        Infinite.now = False
+    # linear paths have followed PCA, and nothing else has changed
+    assert fitted.score(sheet) == pytest.approx(before, abs=0.002)
+    again = pickle.loads(pickle.dumps(fitted))
+    for stream in (fitted, again):
+        streamed(stream, sheet[1500:], 500)
+    assert fitted.score(sheet) > before + 0.001
+    np.testing.assert_array_equal(fitted.transform(sheet), again.transform(sheet))
 
 
 def test_the_automatic_weight_of_the_penalty_is_that_for_all_rows_so_far(sheet):

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+import sklearn
 import torch
 from safetensors.numpy import load_file, save
 from sklearn.base import BaseEstimator, clone
@@ -1213,6 +1214,17 @@ def test_lists_of_other_libraries_are_in_files_as_lists(case, tmp_path):
     again = pickle.loads(pickle.dumps(model))
     assert type(again.categorical_features) is type(named)
     np.testing.assert_array_equal(clone(loaded).fit_transform(table), model.transform(table))
+
+
+def test_requests_for_metadata_and_masked_arrays_do_not_hinder(tmp_path):
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = small().fit(np.ma.masked_array(X, np.zeros_like(X, dtype=bool)))
+        model.set_inverse_transform_request(as_frame=True)
+        model.save_model(tmp_path / "model")
+        again = pickle.loads(pickle.dumps(model))
+    loaded = AutoencoderTransformer.load_model(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.transform(X), model.transform(X))
+    assert again.get_metadata_routing().inverse_transform.requests == {"as_frame": True}
 
 
 def test_where_no_file_can_be_written_it_is_named(tmp_path):

@@ -186,6 +186,12 @@ def test_images_are_drawn_in_given_axes_too(free, images):
     assert len(figure.axes) == 1 + 3 * 8
 
 
+def test_no_model_is_written_and_read_to_be_drawn(free, images, monkeypatch):
+    monkeypatch.setattr(AutoencoderTransformer, "__reduce_ex__", None)
+    ExplainedVarianceDisplay.from_estimator(free, images)
+    plt.close("all")
+
+
 @pytest.mark.parametrize("ax", ["axes", 3], ids=type)
 def test_what_are_no_axes_are_refused(ax, images):
     with pytest.raises(ValueError, match=f"ax must be Matplotlib's axes, got {ax!r}; pass"):

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -266,3 +267,36 @@ def test_a_table_of_other_width_is_refused(counts):
     fitted = small(max_iter=0).fit(scipy.sparse.csr_array(counts))
     with pytest.raises(ValueError, match=r"X has 29 features, but .* is expecting 30 features"):
         fitted.transform(scipy.sparse.csr_array(counts[:, 1:]))
+
+
+@pytest.mark.parametrize(
+    ("unit", "dtype"),
+    [(1e-25, np.float32), (1e25, np.float32), (1e-170, np.float64), (1e150, np.float64)],
+)
+def test_tiny_and_huge_units_are_met(counts, unit, dtype):
+    expected = small(max_iter=0).fit(counts)
+    model = small(max_iter=0).fit(scipy.sparse.csr_array((counts * unit).astype(dtype)))
+    assert model.mean_.dtype == np.float64
+    np.testing.assert_allclose(model.mean_ / unit, expected.mean_, rtol=1e-6)
+    assert model.scale_ / unit == pytest.approx(expected.scale_, rel=1e-6)
+    score = model.score((counts * unit).astype(dtype))
+    assert score == pytest.approx(expected.score(counts), abs=1e-5)
+
+
+def test_values_too_large_for_squares_are_refused(counts):
+    with pytest.raises(ValueError, match="X must have a variance that is finite in float64"):
+        small().fit(scipy.sparse.csr_array(counts * 1e160))
+
+
+@pytest.mark.parametrize("n_components", [20, 0.9])
+def test_few_rows_of_many_columns_take_no_square_of_these(n_components):
+    X = scipy.sparse.random_array((20, 3000), density=0.01, rng=np.random.default_rng(0))
+    tracemalloc.start()
+    try:
+        model = small(n_components=n_components, max_iter=0).fit(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3000**2 * 8 / 3
+    dense = small(n_components=n_components, max_iter=0).fit(X.toarray())
+    np.testing.assert_allclose(model.reconstruct(X), dense.reconstruct(X.toarray()), atol=1e-5)

@@ -1,6 +1,9 @@
 """Devices, precision and torch's random state."""
 
+import os
 import random
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -125,6 +128,35 @@ def test_seeded_blocks_nest():
         with seeded(1, CPU):
             torch.rand(10)
         assert torch.equal(torch.rand(1), second)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on this system")
+def test_a_child_does_not_wait_for_a_thread_that_is_not_there():
+    script = """
+import os, sys, threading
+import torch
+from skae._torch import seeded
+
+entered, done = threading.Event(), threading.Event()
+def hold():
+    with seeded(0, torch.device("cpu")):
+        entered.set()
+        done.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+entered.wait()
+child = os.fork()
+if child == 0:
+    import faulthandler
+    faulthandler.dump_traceback_later(20, exit=True)
+    with seeded(0, torch.device("cpu")):
+        os._exit(0)
+_, status = os.waitpid(child, 0)
+done.set()
+thread.join()
+sys.exit(status != 0)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=60)
 
 
 def test_threads_take_turns_inside_seeded():
