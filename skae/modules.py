@@ -519,7 +519,7 @@ class _Convolutional:
     (``encoder__channels``).
     """
 
-    def __init__(self, shape, channels, kernel_size, stride, activation):
+    def __init__(self, shape, channels=(16, 32), kernel_size=3, stride=2, activation="gelu"):
         self.shape = shape
         self.channels = channels
         self.kernel_size = kernel_size
@@ -604,9 +604,6 @@ class ConvEncoder(_Convolutional):
     torch.Size([5, 4])
     """
 
-    def __init__(self, shape, channels=(16, 32), kernel_size=3, stride=2, activation="gelu"):
-        super().__init__(shape, channels, kernel_size, stride, activation)
-
     def __call__(self, n_in, n_out):
         """Return the network, from ``(batch, n_in)`` to ``(batch, n_out)``."""
         sizes = self._sizes(n_in)
@@ -650,9 +647,6 @@ class ConvDecoder(_Convolutional):
     >>> ConvDecoder((1, 9, 7))(4, 63)(torch.zeros(5, 4)).shape
     torch.Size([5, 63])
     """
-
-    def __init__(self, shape, channels=(16, 32), kernel_size=3, stride=2, activation="gelu"):
-        super().__init__(shape, channels, kernel_size, stride, activation)
 
     def __call__(self, n_in, n_out):
         """Return the network, from ``(batch, n_in)`` to ``(batch, n_out)``."""
