@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from joblib import Parallel, delayed
+from scipy.sparse import csr_array
 from sklearn import datasets
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -1301,3 +1302,28 @@ def test_rows_in_chunks_are_mapped_as_all_at_once(curve, monkeypatch, parameters
     for some, expected in zip(answers(), at_once, strict=True):
         np.testing.assert_allclose(some, expected, **close)
     assert len(made) == (0 if "encoder" in parameters else 5)
+
+
+def test_a_constant_column_has_its_value_for_a_mean_to_the_bit(curve):
+    X = np.column_stack([np.tile(curve, (10, 1)), np.full(3000, 0.1)])
+    for table in (X, csr_array(X)):
+        assert small(max_iter=0).fit(table).mean_[-1] == 0.1
+
+
+def test_codes_of_rows_far_out_are_those_of_pca(curve):
+    far = 1e7 * curve
+    # float32 weights, and an offset of up to 1e7 standard deviations
+    np.testing.assert_allclose(
+        small(max_iter=0).fit(curve).transform(far),
+        PCA(2).fit(curve).transform(far),
+        rtol=1e-4,
+        atol=1e2,
+    )
+
+
+def test_a_change_of_what_was_constant_is_seen(curve):
+    X = np.column_stack([curve, np.full(300, 2.0)])
+    fitted, odd = small().fit(X), X.copy()
+    odd[0, -1] = 5
+    assert fitted.score_samples(odd)[0] < fitted.score_samples(X)[0] - 1
+    assert fitted.reconstruction_errors(odd).iloc[0, -1] > 1

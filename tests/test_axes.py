@@ -253,3 +253,15 @@ def test_turning_to_ordered_axes_changes_no_bit_of_reconstructions_from_codes_of
     # sums of one value and zeros are exact, and so are two changes of a sign
     assert torch.equal(there.encoder(x), module.encoder(x) @ axes.T.float())
     assert torch.equal(there(x), module(x))
+
+
+def test_moments_of_chunks_are_those_of_all_rows():
+    rng = np.random.RandomState(0)
+    codes, scores = rng.normal(size=(2, 40, 3))
+    codes[20:] += 5
+    scores[20:] -= 3
+    moments = CodeMoments(torch.tensor(codes[:20]), torch.tensor(scores[:20]))
+    moments.add(torch.tensor(codes[20:]), torch.tensor(scores[20:]))
+    expected = np.cov(codes.T, scores.T, bias=True)[:3]
+    np.testing.assert_allclose(moments.covariance, expected[:, :3], rtol=1e-12)
+    np.testing.assert_allclose(moments.covariance_with_scores, expected[:, 3:], rtol=1e-12)

@@ -13,6 +13,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 from torch.utils.data import Dataset
 
+from skae import AutoencoderTransformer
 from skae._callbacks import (
     DivergenceGuard,
     EarlyStopping,
@@ -724,3 +725,20 @@ def test_of_a_guard_and_early_stopping_the_best_epoch_remains(X):
     assert 0 < early_stopping.course_.best_iter < len(net.history) == 40
     expected = fitted(X, **{**parameters, "max_epochs": early_stopping.course_.best_iter})
     assert_same_weights(net.module_, expected.module_.state_dict())
+
+
+def test_epochs_that_do_not_gain_on_training_rows_are_given_up(curve, monkeypatch):
+    # as if few of the training rows paid for what the 30 held-out ones gain
+    monkeypatch.setattr("skae._callbacks.significant", lambda gains, n_train=None: len(gains) <= 30)
+    parameters = {"hidden_layer_sizes": 8, "validation_fraction": 0.1, "random_state": 0}
+    fitted = AutoencoderTransformer(max_iter=20, **parameters).fit(curve)
+    assert max(fitted.validation_scores_[1:]) > fitted.validation_scores_[0]
+    assert fitted.best_iter_ == 0
+    start = AutoencoderTransformer(max_iter=0, **parameters).fit(curve)
+    np.testing.assert_array_equal(fitted.transform(curve), start.transform(curve))
+
+
+def test_without_a_floor_nothing_looks_at_the_training_rows(curve, monkeypatch):
+    monkeypatch.setattr("skae._callbacks.Floor", None)
+    parameters = {"validation_fraction": 0.1, "max_iter": 2, "init": "random"}
+    assert AutoencoderTransformer(hidden_layer_sizes=8, **parameters).fit(curve).n_iter_ == 2

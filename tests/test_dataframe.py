@@ -1248,3 +1248,27 @@ def test_a_share_of_the_variance_picks_a_size(share, whole):
     famd = prince.FAMD(n_components=8, categorical_columns=CATEGORICAL, random_state=0).fit(whole)
     shares = np.cumsum(famd.percentage_of_variance_) / 100
     assert k == 1 + np.count_nonzero(shares <= share)
+
+
+def test_a_column_of_which_nothing_is_known_does_not_count_beside_categories(fitted, whole):
+    gone = whole.assign(b=np.nan)
+    expected = fitted.score_features(gone).drop("b").mean()
+    assert fitted.score(gone) == pytest.approx(expected, rel=1e-12)
+
+
+def test_shares_of_many_categories_are_not_trained():
+    X, _ = many(600, 100)
+    model = small().fit(X)
+    shares = np.exp(model.net_.module_.output.log_shares_embedded[0].numpy())
+    counts = X["key"].value_counts().loc[model.categories_[1].tolist()]
+    np.testing.assert_allclose(shares, counts / len(X), rtol=1e-5)
+
+
+def test_the_first_of_categories_alone_may_be_missing():
+    rng = np.random.RandomState(0)
+    kind = rng.choice(["a", "b", "c"], 80)
+    X = pd.DataFrame({"k": np.where(rng.uniform(size=80) < 0.2, None, kind), "m": kind})
+    model = small().fit(X.assign(n=rng.choice(["d", "e"], 80)))
+    imputed = model.impute(X.assign(n="d"))
+    assert imputed.notna().all(axis=None)
+    assert set(imputed["k"]) <= {"a", "b", "c"}

@@ -13,9 +13,10 @@ from torch import nn
 from skae import AutoencoderTransformer, penalties
 from skae._backpropagation import Evaluated, Stack, WrittenOut
 from skae._batches import StackedBatches
-from skae._folds import Folds, StackedFolds, folds_of
+from skae._folds import Folds, StackedFolds, cross_fitted, folds_of
 from skae._net import ReconstructionNet
 from skae._soap import Soap
+from skae.corruptions import gaussian
 from skae.losses import SquaredError
 from skae.modules import MLP, Autoencoder, Filled, LinearSkip, SoftClip
 
@@ -291,3 +292,15 @@ def test_each_module_of_a_stack_fills_gaps_of_its_own():
     for found, module, own in zip(codes, modules, x, strict=True):
         # sums of float32 products in another order
         torch.testing.assert_close(found, module.encode(own), rtol=1e-5, atol=1e-6)
+
+
+def test_the_floor_meets_the_random_terms_that_the_nets_meet():
+    X, module = rows(22), autoencoder(0, skip=False)
+    folds = folds_on(X, Folds, [module] * 4, 4, corruption=gaussian, corruption_level=0.5)
+    assert torch.equal(folds.losses_of(copy.deepcopy(folds.nets[0])), folds.losses())
+
+
+def test_a_course_knows_on_how_many_rows_each_net_is_trained():
+    X = rows(22)
+    folds = folds_on(X, Folds, [autoencoder(seed) for seed in range(4)], 4)
+    assert cross_fitted(folds, 1, n_iter_no_change=9, tol=0.0).n_train == 16

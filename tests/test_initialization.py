@@ -11,6 +11,8 @@ from torch import nn
 
 from skae._batches import InputRows
 from skae._initialization import (
+    StreamPCA,
+    _deviations,
     adding_nothing,
     checked_output,
     data_units,
@@ -530,3 +532,19 @@ def test_starting_needs_no_graph():
     module, _, _ = skip_at_pca(2)
     assert not module.decoder.clip.bound.requires_grad
     assert all(parameter.is_leaf for parameter in module.parameters())
+
+
+def test_columns_whose_variance_is_rounding_have_finite_deviations():
+    for value in np.random.RandomState(0).normal(size=50):
+        assert _deviations([torch.full((7, 1), float(value))]).isfinite().all()
+
+
+def test_of_a_part_of_a_stream_rows_from_all_over_it_count():
+    rng = np.random.RandomState(0)
+    first, part = rng.normal(size=(2, 4000, 3)) * [3.0, 1.0, 0.3]
+    part[2000:] *= 10
+    stream = StreamPCA(np.eye(3)[:2])
+    for rows in (first, part):
+        stream.add(InputRows(torch.tensor(rows).float(), nn.Identity()))
+    # half of the rows of the second part have a hundredfold variance
+    assert stream.pca.var_[0] > 9 * 10

@@ -143,3 +143,8 @@ def test_a_function_is_a_loss(pairs):
     loss = Loss(lambda x_hat, x: (x_hat - x).abs().amax(dim=1))
     assert torch.equal(loss(x_hat, x), (x_hat - x).abs().max(dim=1).values)
     assert torch.equal(loss.of_mean(x), x.abs().max(dim=1).values)
+
+
+def test_a_function_is_given_the_reconstruction_and_then_the_rows():
+    x_hat, x = torch.tensor([[1.0]]), torch.tensor([[3.0]])
+    assert Loss(lambda x_hat, x: (2 * x_hat - x).sum(dim=1))(x_hat, x).item() == -1

@@ -1320,3 +1320,35 @@ def test_batches_are_cut_by_the_packages_own_iterator():
 def test_nothing_is_printed(X, capsys):
     fitted(X)
     assert re.sub(r"\s", "", "".join(capsys.readouterr())) == ""
+
+
+class Objectives(Callback):
+    """The loss of each step as it is told, and J before the step."""
+
+    def __init__(self):
+        self.pairs = []
+
+    def on_batch_begin(self, net, batch, training, **kwargs):
+        x, target = batch
+        penalty = net.penalty(net.module_.penalized_weights())
+        self.before = (net.criterion_(net.module_(x), target).mean() + net.alpha_ * penalty).item()
+
+    def on_batch_end(self, net, training, loss=None, **kwargs):
+        if training:
+            self.pairs.append((loss.item(), self.before))
+
+
+def test_the_loss_of_a_step_has_the_weight_that_the_penalty_has_in_the_epoch(X):
+    seen = Objectives()
+    net = make_net(
+        Autoencoder(MLP([4, 2]), MLP([2, 4]).zero_last_layer()),
+        optimizer=torch.optim.SGD,
+        lr=1e-3,
+        penalty=L2(),
+        alpha=1.0,
+        eases=True,
+        average_decay=0.0,
+        callbacks=[seen],
+    ).fit(0.1 * X)
+    assert net.alpha_ < net.alpha
+    np.testing.assert_allclose(*np.transpose(seen.pairs), rtol=1e-5)

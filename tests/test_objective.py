@@ -1051,3 +1051,111 @@ def test_samples_of_numbers_that_were_categories_are_numbers():
     new = small(max_iter=2).fit(frame).sample(5, random_state=0)
     assert list(new.columns) == ["a", "b"]
     assert np.isfinite(new.to_numpy(dtype=float)).all()
+
+
+# ----------------------------------------------------------------------------- what terms are given
+
+
+def test_a_loss_of_ones_own_is_of_the_reconstruction_and_the_rows(curve):
+    def ninth_decile(x_hat, x):  # the pinball loss of that
+        return torch.where(x > x_hat, 0.9 * (x - x_hat), 0.1 * (x_hat - x)).mean(dim=1)
+
+    fitted = small(loss=ninth_decile).fit(curve)
+    assert (curve < fitted.reconstruct(curve)).mean() > 0.8
+
+
+def test_the_weight_of_a_penalty_on_codes_stays_as_the_loss_falls(curve):
+    X = np.tile(curve, (4, 1))[:1000]
+    parameters = {"penalty": "contractive", "n_components": 4, "max_iter": 8}
+    automatic, given = (small(alpha=alpha, **parameters).fit(X) for alpha in ("auto", 1e-4))
+    assert automatic.loss_curve_[0] < 0.1
+    assert same_models(automatic, given, X)
+
+
+def test_a_corruption_of_ones_own_sees_zeros_where_entries_are_missing(curve):
+    X, seen = curve.copy(), []
+    X[::3, 1] = np.nan
+
+    def noise(x, level):
+        seen.append(bool(x.isnan().any()))
+        return x + level * torch.randn_like(x)
+
+    small(corruption=noise, max_iter=2).fit(X)
+    assert set(seen) == {False}
+
+
+class Nothing(Penalty):
+    needs = ("code",)
+
+    def __call__(self, code):
+        return 0 * code.square().sum(dim=1)
+
+
+class EstimatedAsNothing(Nothing):
+    estimate = Nothing.__call__
+
+    def __call__(self, code):
+        return code.square().sum(dim=1)
+
+
+def test_training_steps_take_the_estimate_of_a_penalty(curve):
+    one, other = (
+        small(penalty=penalty, alpha=1.0).fit(curve)
+        for penalty in (Nothing(), EstimatedAsNothing())
+    )
+    assert same_models(one, other, curve)
+
+
+def test_a_penalty_on_codes_and_weights_sees_the_matrices_of_branches(curve):
+    shapes = []
+
+    class Both(Penalty):
+        needs = ("weights", "code")
+
+        def __call__(self, weights, code):
+            shapes.append([tuple(weight.shape) for weight in weights])
+            return sum(weight.square().sum() for weight in weights) * code.square().sum(dim=1)
+
+    fitted = small(penalty=Both(), alpha=1e-4, max_iter=3).fit(curve)
+    expected = [tuple(weight.shape) for weight in fitted.net_.module_.penalized_weights()]
+    assert len(shapes) > 3
+    assert all(some == expected for some in shapes)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_kl_starts_at_pca_of_rows_that_vary_in_one_direction(early_stopping, constant):
+    x = np.random.RandomState(0).normal(size=60)
+    X = np.column_stack([x, np.zeros(60)]) if constant else np.outer(x, [1.0, 2.0, -1.0])
+    start = small(penalty="kl", max_iter=0, early_stopping=early_stopping).fit(X)
+    assert np.isfinite(start.transform(X)).all()
+    assert start.score(X) > 0.999
+
+
+def test_variances_of_codes_start_at_those_of_the_prior_at_most(curve):
+    start = small(penalty="kl", alpha=10.0, n_components=4, max_iter=0).fit(curve)
+    named = start.net_.module_.named_parameters()
+    log_variances = [value for name, value in named if name.endswith("log_variance")]
+    assert len(log_variances) == 1
+    assert (log_variances[0] <= 0).all()
+    assert (log_variances[0] == 0).any()
+
+
+def test_tied_branches_start_with_weights_that_are_drawn(curve):
+    branch = small(tied_weights=True, max_iter=0).fit(curve).encoder_[0].branch
+    matrices = [value for name, value in branch.named_parameters() if name.endswith("weight")]
+    assert matrices
+    assert all((matrix != 0).any() for matrix in matrices)
+
+
+@pytest.mark.parametrize("going_on", ["warm_start", "init"])
+def test_a_share_of_the_variance_keeps_the_size_that_the_fit_before_had(curve, going_on):
+    fitted = small(n_components=0.8, max_iter=2).fit(curve)
+    k = fitted.n_components_
+    narrow = curve[:, :1] @ np.ones((1, 5)) + 1e-3 * curve  # one direction has it all
+    if going_on == "warm_start":
+        again = fitted.set_params(warm_start=True).fit(narrow)
+    else:
+        again = small(n_components=0.8, max_iter=2, init=fitted).fit(narrow)
+    assert again.n_components_ == k > 1
+    assert again.transform(narrow).shape == (300, k)

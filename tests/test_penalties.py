@@ -296,3 +296,30 @@ def test_kl_is_never_clamped():
     KL()(mean, log_variance).sum().backward()
     torch.testing.assert_close(mean.grad, mean.detach())
     torch.testing.assert_close(log_variance.grad, 0.5 * log_variance.detach().expm1())
+
+
+class Both(Penalty):
+    needs = ("weights", "code")
+
+    def __call__(self, weights, code):
+        return sum(weight.square().sum() for weight in weights) + 0 * code.sum(dim=1)
+
+
+class Variances(Penalty):
+    needs = ("log_variance",)
+
+
+def test_what_a_penalty_needs_says_what_kind_it_is_of():
+    assert (Both().on_rows, Both().variational) == (True, False)
+    assert (Variances().on_rows, Variances().variational) == (True, True)
+
+
+def test_the_contraction_of_codes_that_have_collapsed_is_finite():
+    x = torch.randn(5, 3, requires_grad=True)
+    for rate in (Contractive(), Contractive().estimate):
+        assert rate(x, 0 * x[:, :2]).isfinite().all()
+
+
+def test_contraction_is_in_the_precision_of_the_codes():
+    x = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+    assert Contractive()(x, 2 * x[:, :2]).dtype == torch.float64

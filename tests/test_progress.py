@@ -210,7 +210,9 @@ def test_callbacks_are_told_of_the_fit_its_training_and_each_epoch(X, diary):
 def test_callbacks_are_told_of_folds_and_then_of_the_training_of_all_rows(curve, diary):
     model = watched(curve, diary, validation_fraction="auto")
     folds = ["epoch"] * (len(model.validation_scores_) - 1)
-    assert diary.of("begin") == ["fit", "folds", *folds, "training", *["epoch"] * model.best_iter_]
+    epochs = ["epoch"] * model.best_iter_
+    assert diary.of("begin") == ["fit", "folds", *folds, "training", *epochs]
+    assert diary.of("end") == [*folds, "folds", *epochs, "training", "fit"]
     assert model.best_iter_ > 0
 
 

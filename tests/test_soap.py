@@ -321,3 +321,32 @@ def test_matrices_of_a_stack_move_as_each_by_itself(side, rank, in_place):
         others.step()
     # float64 sums in another order
     torch.testing.assert_close(stack, torch.stack(list(matrices)), rtol=1e-10, atol=1e-12)
+
+
+def test_defaults_are_those_that_are_documented():
+    options = Soap([start()]).defaults
+    documented = {"lr": 8e-3, "betas": (0.9, 0.99), "eps": 1e-8, "rank": 32, "memory": 0.8}
+    assert options == {**documented, "period": 10, "in_place": False}
+
+
+def test_a_matrix_in_a_layer_of_ones_own_makes_the_next_layer_hidden():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3, 4))
+
+    linear = nn.Linear(3, 2)
+    ((weight, side),) = hidden_sides(nn.Sequential(Own(), nn.Tanh(), linear))
+    assert weight is linear.weight
+    assert side == 1
+
+
+def test_what_rounding_leaves_of_a_side_that_has_axes_alone_makes_no_steps():
+    steps, values = 1e3 * np.random.RandomState(0).normal(size=(60, 8, 40)), []
+    for dtype in (torch.float32, torch.float64):
+        weight = nn.Parameter(torch.zeros(8, 40, dtype=dtype))
+        optimizer = Soap([weight], rank=8)
+        optimizer.turn(weight, 0)
+        values.append(stepped(optimizer, weight, steps)[-1].double().numpy())
+    # Adam's steps are as long for rounding as for gradients: 60 of 8e-3
+    np.testing.assert_allclose(*values, atol=1e-3)
