@@ -97,6 +97,9 @@ class Soap(torch.optim.Optimizer):
         # takes a second of the first fit in each process.
         inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
 
+    def zero_grad(self, set_to_none=True):
+        inspect.unwrap(torch.optim.Optimizer.zero_grad)(self, set_to_none)  # without it, too
+
     def __setstate__(self, state):
         super().__setstate__(state)
         # made of the state, which may be another one now

@@ -8,7 +8,7 @@ import torch
 from skorch.dataset import Dataset
 from torch.utils.data import Subset
 
-from skae._batches import TensorBatches
+from skae._batches import RowsOnDemand, TensorBatches
 
 
 def rows(n_rows, n_features=2):
@@ -142,3 +142,8 @@ def test_batches_lie_on_the_tensors_device():
     for shuffle in (False, True):
         for x, _ in TensorBatches(Subset(dataset(X), [1, 4, 2]), 2, shuffle):
             assert x.device == X.device
+
+
+def test_a_last_row_alone_is_a_part():
+    on_demand = RowsOnDemand(np.arange(10.0).reshape(5, 2), torch.from_numpy, torch.device("cpu"))
+    assert [len(part) for part in on_demand.split(2)] == [2, 2, 1]

@@ -742,3 +742,36 @@ def test_without_a_floor_nothing_looks_at_the_training_rows(curve, monkeypatch):
     monkeypatch.setattr("skae._callbacks.Floor", None)
     parameters = {"validation_fraction": 0.1, "max_iter": 2, "init": "random"}
     assert AutoencoderTransformer(hidden_layer_sizes=8, **parameters).fit(curve).n_iter_ == 2
+
+
+def test_epochs_of_folds_have_to_gain_over_pca_significantly(curve, monkeypatch):
+    # the gains of folds are luck, those of all training rows are not
+    monkeypatch.setattr("skae._callbacks.significant", lambda gains, n_train=None: n_train is None)
+    parameters = {"hidden_layer_sizes": 8, "max_iter": 20, "random_state": 0}
+    fitted = AutoencoderTransformer(**parameters).fit(curve)
+    assert max(fitted.validation_scores_[1:]) > fitted.validation_scores_[0]
+    assert fitted.best_iter_ == 0
+
+
+def test_training_that_goes_on_leaves_any_start_for_significant_gains_alone(curve, monkeypatch):
+    parameters = {"linear_skip": False, "init": "random", "warm_start": True, "random_state": 0}
+    model = AutoencoderTransformer(hidden_layer_sizes=8, max_iter=5, **parameters).fit(curve)
+    expected = model.transform(curve)
+    monkeypatch.setattr("skae._callbacks.significant", lambda gains, n_train=None: False)
+    again = model.set_params(max_iter=20).fit(curve)
+    assert max(again.validation_scores_[1:]) > again.validation_scores_[0]
+    assert again.best_iter_ == 0
+    np.testing.assert_allclose(again.transform(curve), expected, rtol=1e-5)  # axes, in float32
+
+
+@pytest.mark.parametrize(("fraction", "n_valid"), [(0.1, 29), (0.001, 2)])
+def test_the_share_of_rows_that_judges_is_rounded_up_to_two_at_least(curve, fraction, n_valid):
+    class Watch(Callback):
+        def on_epoch_begin(self, net, dataset_valid=None, **kwargs):
+            seen.append(len(dataset_valid))
+
+    seen = []
+    AutoencoderTransformer(
+        hidden_layer_sizes=8, validation_fraction=fraction, callbacks=[Watch()], max_iter=1
+    ).fit(curve[:281])
+    assert seen == [n_valid]

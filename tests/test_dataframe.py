@@ -1272,3 +1272,15 @@ def test_the_first_of_categories_alone_may_be_missing():
     imputed = model.impute(X.assign(n="d"))
     assert imputed.notna().all(axis=None)
     assert set(imputed["k"]) <= {"a", "b", "c"}
+
+
+def test_training_goes_on_with_rows_that_lack_a_category(whole):
+    model = small(warm_start=True).fit(whole)
+    before = model.score_features(whole)
+    again = model.set_params(max_iter=0).fit(whole[whole["colour"] != "red"])
+    pd.testing.assert_series_equal(again.score_features(whole), before, rtol=1e-5)
+
+
+def test_a_one_hot_column_varies_in_one_direction_less_than_it_has_categories(whole):
+    model = start().fit(whole)
+    assert model._n_directions() == 3 + (3 - 1) + (2 - 1) + (3 - 1)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.sparse import csr_array
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold
 from torch import nn
 
@@ -304,3 +305,30 @@ def test_a_course_knows_on_how_many_rows_each_net_is_trained():
     X = rows(22)
     folds = folds_on(X, Folds, [autoencoder(seed) for seed in range(4)], 4)
     assert cross_fitted(folds, 1, n_iter_no_change=9, tol=0.0).n_train == 16
+
+
+def test_an_infinite_training_loss_ends_folds(monkeypatch):
+    folds = folds_on(rows(22), Folds, [autoencoder(seed) for seed in range(4)], 4)
+    monkeypatch.setattr(folds, "train", lambda: float("inf"))
+    with pytest.warns(ConvergenceWarning, match="not finite in epoch 1, so"):
+        found = cross_fitted(folds, 5, n_iter_no_change=9, tol=0.0)
+    assert len(found.scores) == 2
+
+
+def test_the_bar_of_folds_shows_both_losses(monkeypatch, capsys):
+    folds = folds_on(rows(22), Folds, [autoencoder(seed) for seed in range(4)], 4)
+    monkeypatch.setattr(folds, "train", lambda: 0.5)
+    monkeypatch.setattr(folds, "losses", lambda: torch.full((22,), 0.25))
+    cross_fitted(folds, 3, n_iter_no_change=9, tol=0.0, verbose=True)
+    assert "train_loss=0.5, valid_loss=0.25" in capsys.readouterr().err
+
+
+def test_folds_of_sparse_tables_with_gaps_start_at_the_pca_of_their_own_rows(curve):
+    rng = np.random.RandomState(0)
+    X = np.where(rng.uniform(size=curve.shape) < 0.3, 0.0, curve)
+    X[rng.uniform(size=X.shape) < 0.1] = np.nan
+    sparse, dense = (
+        AutoencoderTransformer(hidden_layer_sizes=8, max_iter=1, random_state=0).fit(table)
+        for table in (csr_array(X), X)
+    )
+    assert sparse.validation_scores_[0] == pytest.approx(dense.validation_scores_[0], abs=1e-5)

@@ -548,3 +548,11 @@ def test_of_a_part_of_a_stream_rows_from_all_over_it_count():
         stream.add(InputRows(torch.tensor(rows).float(), nn.Identity()))
     # half of the rows of the second part have a hundredfold variance
     assert stream.pca.var_[0] > 9 * 10
+
+
+def test_axes_of_a_stream_that_are_not_near_are_not_followed():
+    angle = np.arccos(0.7)
+    turned = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    X = np.random.RandomState(0).normal(size=(500, 2)) * [1.0, 0.01] @ turned
+    rows = InputRows(torch.tensor(X).float(), nn.Identity())
+    assert not StreamPCA(np.eye(2)[:1]).add(rows).any()

@@ -1159,3 +1159,30 @@ def test_a_share_of_the_variance_keeps_the_size_that_the_fit_before_had(curve, g
         again = small(n_components=0.8, max_iter=2, init=fitted).fit(narrow)
     assert again.n_components_ == k > 1
     assert again.transform(narrow).shape == (300, k)
+
+
+def test_another_dropout_is_another_structure(curve):
+    with pytest.raises(ValueError, match="dropout must be such"):
+        small(init=small(max_iter=1).fit(curve), dropout=0.2).fit(curve)
+
+
+def test_the_automatic_weight_is_halved_whoever_gives_the_squared_error(curve):
+    X = np.tile(curve, (4, 1))[:1000]
+    named, given = (
+        small(n_components=4, loss=loss, max_iter=8).fit(X)
+        for loss in ("squared_error", SquaredError())
+    )
+    assert named.net_.alpha_ == given.net_.alpha_ < named.alpha_
+
+
+def test_batches_go_by_the_rows_that_are_trained_on():
+    X = np.random.RandomState(0).normal(size=(2060, 4))
+    model = small(max_iter=1, early_stopping=True, validation_fraction=0.1).fit(X[:540])
+    assert model.net_.batch_size == 64  # 4 * sqrt(486) is nearer to that than to 128
+    stream = small(max_iter=1).partial_fit(X[:60]).partial_fit(X[60:])
+    assert stream.net_.batch_size == 128
+
+
+def test_densities_go_by_the_random_state(curve):
+    seeds = {small(max_iter=0, random_state=i).fit(curve).density_.random_state for i in range(3)}
+    assert len(seeds) == 3

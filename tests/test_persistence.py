@@ -1363,3 +1363,21 @@ def test_an_archive_runs_nothing_that_is_not_trusted(tmp_path, monkeypatch):
     with pytest.raises(Exception, match="mkdir"):
         skops_io.loads(content, trusted=[AutoencoderTransformer])
     assert not Path(CANARY).exists()
+
+
+def test_a_loaded_net_has_the_settings_of_the_saved_one(tmp_path):
+    rows = np.tile(X, (10, 1))
+    model = small(average=False, max_iter=1).fit(rows)
+    model.save_model(tmp_path / "model")
+    loaded = AutoencoderTransformer.load_model(tmp_path / "model")
+    settings = [one.net_.get_params(deep=False) for one in (model, loaded)]
+    plain = [
+        {name: value for name, value in some.items() if isinstance(value, bool | int | float | str)}
+        for some in settings
+    ]
+    assert plain[0] == plain[1]
+    assert plain[0]["eases"]
+
+
+def test_the_mean_of_a_cross_entropy_is_in_the_file():
+    assert "mean" in fitted("textbook").net_.criterion_.state_dict()

@@ -44,6 +44,7 @@ import numpy as np
 from skae import AutoencoderTransformer
 X = np.random.RandomState(0).normal(size=(40, 3))
 fitted = AutoencoderTransformer(2, max_iter=2, random_state=0).fit(X)
+AutoencoderTransformer(2, max_iter=2, dropout=0.1, early_stopping=False).fit(X)  # by autograd
 pickle.loads(pickle.dumps(fitted)).inverse_transform(fitted.transform(X))
 print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
 """
