@@ -290,7 +290,9 @@ def test_values_too_large_for_squares_are_refused(counts):
 
 @pytest.mark.parametrize("n_components", [20, 0.9])
 def test_few_rows_of_many_columns_take_no_square_of_these(n_components):
-    X = scipy.sparse.random_array((20, 3000), density=0.01, rng=np.random.default_rng(0))
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(20, 3000)) * (rng.uniform(size=(20, 3000)) < 0.01)
+    X = scipy.sparse.csr_array(X)
     tracemalloc.start()
     try:
         model = small(n_components=n_components, max_iter=0).fit(X)
