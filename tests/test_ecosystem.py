@@ -168,10 +168,15 @@ def test_a_clone_is_not_fitted_and_an_instance_is_its_own(curve):
 # ------------------------------------------------------------- what users set for their own work
 
 
+def polars_out():
+    pytest.importorskip("polars")
+    return config_context(transform_output="polars")
+
+
 SETTINGS = {
     "autocast": lambda: torch.autocast("cpu"),
     "a default device": lambda: torch.device("meta"),  # any other has other kinds of tensors
-    "polars out": lambda: config_context(transform_output="polars"),
+    "polars out": polars_out,
     "errors of floats": lambda: np.errstate(all="raise"),
 }
 
