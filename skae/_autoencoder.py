@@ -1607,8 +1607,8 @@ class AutoencoderTransformer(
         for refused, sentence in (
             (
                 isinstance(self.n_components, bool),
-                f"n_components must be a number, got {self.n_components}; to say so by how much of"
-                " the variance is kept, give a float below 1.",
+                f"n_components must be a number, got {self.n_components}; give an integer, or the"
+                " share of the variance to keep as a float below 1.",
             ),
             (
                 self.init == "pca" and not self.linear_skip,

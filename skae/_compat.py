@@ -27,7 +27,7 @@ def warn(message, category=UserWarning):
     As ``skip_file_prefixes`` does, which Python has from 3.12 on.
     """
     frame, level = inspect.currentframe(), 1
-    while frame.f_back and frame.f_globals["__name__"].split(".")[0] in _PASSED:
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in _PASSED:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 

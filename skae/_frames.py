@@ -14,7 +14,8 @@ def is_pandas(X):
 
 
 def is_polars(X):
-    return hasattr(X, "clear") and hasattr(X, "height")  # which a LazyFrame does not know
+    # a LazyFrame knows no height, and columns of pandas are attributes
+    return hasattr(X, "clear") and hasattr(X, "height") and not is_pandas(X)
 
 
 def is_frame(X):
@@ -157,11 +158,12 @@ def names_of(X):
 
 def check_table(X):
     """Refuse a frame of which columns have the same name, and what only looks like a table."""
-    if hasattr(X, "collect"):
-        raise TypeError(f"X must be a table in memory, got a {type(X).__name__}; pass X.collect().")
-    if getattr(getattr(X, "dtype", None), "kind", "") in ("m", "M"):
-        raise ValueError(f"X must hold numbers, got {X.dtype}; turn dates into numbers.")
     if not is_frame(X):
+        if hasattr(X, "collect"):
+            name = type(X).__name__
+            raise TypeError(f"X must be a table in memory, got a {name}; pass X.collect().")
+        if getattr(getattr(X, "dtype", None), "kind", "") in ("m", "M"):
+            raise ValueError(f"X must hold numbers, got {X.dtype}; turn dates into numbers.")
         return
     names = pd.Index(X.columns)
     if not names.is_unique:

@@ -242,6 +242,18 @@ def test_what_only_looks_like_a_table_is_refused_in_one_sentence(iris):
                 call(table)
 
 
+def test_columns_may_have_the_names_of_other_tables_methods(iris):
+    X, _ = iris
+    named = X.set_axis(["clear", "height", "collect", "dtype"], axis=1)
+    expected = small(max_iter=0).fit(X).transform(X)
+    np.testing.assert_array_equal(small(max_iter=0).fit(named).transform(named), expected)
+
+
+def test_true_is_no_number_of_components(iris):
+    with pytest.raises(ValueError, match="n_components must be a number, got True; give"):
+        small(n_components=True).fit(iris[0])
+
+
 def test_columns_of_several_levels_are_named_as_pandas_names_them(iris):
     X, _ = iris
     X = pd.concat({"sizes": X, "said": X.iloc[:, :1].gt(6).rename(columns=str.title)}, axis=1)

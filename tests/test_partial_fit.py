@@ -294,15 +294,19 @@ class Interrupting(Callback):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_call_leaves_the_transformer_as_it_was(sheet):
-    fitted = small(callbacks=[Interrupting()]).partial_fit(sheet[:500])
-    codes, decoded = fitted.transform(sheet), fitted.reconstruct(sheet)
+def interrupted(fitted, X):
     Interrupting.now = True
     try:
         with pytest.raises(KeyboardInterrupt):
-            fitted.partial_fit(sheet[500:1000])
+            fitted.partial_fit(X)
     finally:
         Interrupting.now = False
+
+
+def test_an_interrupted_call_leaves_the_transformer_as_it_was(sheet):
+    fitted = small(callbacks=[Interrupting()]).partial_fit(sheet[:500])
+    codes, decoded = fitted.transform(sheet), fitted.reconstruct(sheet)
+    interrupted(fitted, sheet[500:1000])
     np.testing.assert_array_equal(fitted.transform(sheet), codes)
     np.testing.assert_array_equal(fitted.reconstruct(sheet), decoded)
     assert (fitted.n_samples_seen_, fitted.alpha_) == (500, 1e-4)
@@ -314,12 +318,7 @@ def test_an_interrupted_call_leaves_the_transformer_as_it_was(sheet):
 def test_an_interrupted_call_leaves_no_trace_in_a_pickle(sheet):
     fitted = small(callbacks=[Interrupting()], batch_size="auto").partial_fit(sheet[:500])
     before = pickle.loads(pickle.dumps(fitted)).partial_fit(sheet[:900])
-    Interrupting.now = True
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            fitted.partial_fit(sheet[500:3000])
-    finally:
-        Interrupting.now = False
+    interrupted(fitted, sheet[500:3000])
     after = pickle.loads(pickle.dumps(fitted)).partial_fit(sheet[:900])
     assert len(fitted.net_.history) == len(fitted.loss_curve_) == 1
     np.testing.assert_array_equal(after.transform(sheet), before.transform(sheet))
