@@ -230,10 +230,9 @@ class Evaluated:
 def is_evaluated(module):
     """Return whether :class:`Evaluated` knows all about the halves of an autoencoder."""
     parts = [part for half in (module.encoder, module.decoder) for part in half.modules()]
-    paths = [part.linear for part in parts if type(part) is LinearSkip]
     return (
         all(type(part) in _EVALUATED for part in parts)
-        and all(map(_is_plain, paths))
+        and all(_is_sum_known(part) for part in parts if type(part) is LinearSkip)
         and is_untouched(module.modules(), ())
     )
 
@@ -266,7 +265,7 @@ def is_known(module, criterion):
     weights = [weight for part in parts for weight in part.parameters(recurse=False)]
     return (
         all(type(part) in _LAYERS for part in parts)
-        and all(_is_plain(part.linear) for part in parts if type(part) is LinearSkip)
+        and all(_is_sum_known(part) for part in parts if type(part) is LinearSkip)
         and len(weights) == len(set(map(id, weights)))
         and all(weight.dtype == torch.float32 for weight in weights)
         and is_untouched(module.modules(), weights)
@@ -300,8 +299,11 @@ def is_untouched(parts, weights):
     )
 
 
-def _is_plain(linear):
-    return type(linear) is nn.Linear and linear.bias is None
+def _is_sum_known(skip):
+    # The sum is put where the branch's output was, which only a linear layer leaves to others.
+    is_plain = type(skip.linear) is nn.Linear and skip.linear.bias is None
+    *_, last = skip.branch.modules()
+    return is_plain and type(last) is nn.Linear
 
 
 def _error(module, criterion):

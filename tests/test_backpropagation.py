@@ -258,6 +258,19 @@ def test_a_layer_that_serves_twice_is_left_to_autograd():
     assert not is_known(Autoencoder(encoder, MLP([4, 4])), SquaredError())
 
 
+@pytest.mark.parametrize(
+    "branch", [nn.Identity(), nn.Tanh(), nn.GELU(), MLP([4, 4]).append(nn.Tanh()), nn.Sequential()]
+)
+def test_branches_whose_output_serves_themselves_are_not_summed_in_place(branch):
+    square = LinearSkip(nn.Linear(4, 4, bias=False), branch, SoftClip(torch.ones(4)))
+    module = Autoencoder(square, MLP([4, 4]))
+    assert not is_known(module, SquaredError())
+    assert not is_evaluated(module)
+    square.branch = MLP([4, 4])
+    assert is_known(module, SquaredError())
+    assert is_evaluated(module)
+
+
 @pytest.mark.parametrize("touch", [frozen, *(partial(hooked, kind=kind) for kind in HOOKS)])
 def test_whether_a_callback_has_touched_the_module_is_seen(touch):
     module = autoencoder()
