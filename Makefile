@@ -7,7 +7,7 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python $(PIP)
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo docs test test-min test-latest test-bare lint format quality recipe crossfit penalties loop cores memory impute sparse hostile stream textbook clean
+.PHONY: demo docs test test-min test-latest test-bare lint format quality recipe crossfit penalties loop cores memory impute sparse hostile stream textbook real clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
@@ -89,6 +89,9 @@ hostile: .venv/test ## a thousand fits of hostile tables
 textbook: .venv/textbook ## held-out error against the same network in Keras
 	$(ONE_THREAD) $(BIN)/python benchmarks/textbook.py
 
+real: .venv/real ## quality on 550 real tables, beside PCA and two other autoencoders
+	$(ONE_THREAD) $(BIN)/python benchmarks/real.py
+
 clean:
 	rm -rf .venv .venv-* .pytest_cache .ruff_cache .coverage output \
 		docs/_build docs/auto_examples docs/generated
@@ -122,4 +125,8 @@ clean:
 
 .venv/textbook: .venv/bin/python pyproject.toml constraints.txt benchmarks/requirements-textbook.txt
 	$(INSTALL) --editable . --requirement benchmarks/requirements-textbook.txt
+	touch $@
+
+.venv/real: .venv/bin/python pyproject.toml constraints.txt benchmarks/requirements-real.txt
+	$(INSTALL) --editable . --requirement benchmarks/requirements-real.txt
 	touch $@

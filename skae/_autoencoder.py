@@ -330,11 +330,12 @@ class AutoencoderTransformer(
         Share of the rows to hold out, two rows at least; PCA is computed from all rows. ``'auto'``
         is a tenth of 1000 rows and more. Fewer are all held out in turn: five networks, each
         trained on four fifths of the rows from their PCA, show how many epochs are best for rows
-        that they have not seen, and all rows are then trained for as many. There the mean error
-        must also be below that of the PCA of all rows. (With `callbacks`, where training goes on
-        from an earlier fit, and for large mapped files, ``'auto'`` is a tenth of any number.)
+        that they have not seen, and all rows are then trained for as many. There the level is 1 %
+        where the mean error is not below that of the PCA of all rows. (With `callbacks`, where
+        training goes on from an earlier fit, and for large mapped files, ``'auto'`` is a tenth of
+        any number.)
 
-    n_iter_no_change : int, default=10
+    n_iter_no_change : int, default=15
         How many epochs may pass without a gain of ``tol`` before training ends.
 
     tol : float, default=1e-4
@@ -571,7 +572,7 @@ class AutoencoderTransformer(
         average=True,
         early_stopping=True,
         validation_fraction="auto",
-        n_iter_no_change=10,
+        n_iter_no_change=15,
         tol=1e-4,
         warm_start=False,
         callbacks=None,

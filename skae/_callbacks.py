@@ -12,13 +12,13 @@ from skae._compat import warn
 from skae._net import share_avoided
 
 
-def significant(gains, n_train=None):
-    """Whether some gains are more than luck: a one-sided paired t-test at the 5 % level.
+def significant(gains, n_train=None, level=0.05):
+    """Whether some gains are more than luck: a one-sided paired t-test.
 
-    The mean gain must exceed its standard error 1.65-fold, and more where few rows make the
-    standard error itself uncertain: 1.83-fold with ten, 2.9-fold with three. Few are also many of
-    which a few outweigh the rest, as in heavy-tailed tables, so the degrees of freedom come from
-    the effective number of rows, ``sum(|gains|)**2 / sum(gains**2)``.
+    At the 5 % level the mean gain must exceed its standard error 1.65-fold, and more where few
+    rows make the standard error itself uncertain: 1.83-fold with ten, 2.9-fold with three. Few are
+    also many of which a few outweigh the rest, as in heavy-tailed tables, so the degrees of freedom
+    come from the effective number of rows, ``sum(|gains|)**2 / sum(gains**2)``.
 
     Parameters
     ----------
@@ -28,6 +28,8 @@ def significant(gains, n_train=None):
         Where the rows were judged in folds, the number of those that each fold's net was trained
         on. As the nets share most of them, their gains vary together, and the variance of the mean
         is about ``1 + n_rows / n_train`` times that of gains which do not.
+    level : float, default=0.05
+        The share of cases in which luck alone passes.
 
     References
     ----------
@@ -37,7 +39,7 @@ def significant(gains, n_train=None):
     overlap = 1 if n_train is None else 1 + len(gains) / n_train
     standard_error = gains.std().item() * math.sqrt(overlap / len(gains))
     n_effective = (gains.abs().sum().square() / gains.square().sum()).item()
-    return bool(gains.mean().item() > stdtrit(n_effective - 1, 0.95) * standard_error)
+    return bool(gains.mean().item() > stdtrit(n_effective - 1, 1 - level) * standard_error)
 
 
 @contextlib.contextmanager
@@ -86,9 +88,10 @@ class Course:
         How many epochs may pass without a gain in score of ``tol``.
     tol : float
     floor_losses : Tensor of shape (n_rows,), default=None
-        Losses of the rows under the model that is kept where no epoch is accepted, which an
-        accepted epoch must undercut in the mean: ``start_losses``, but where folds of the rows have
-        starts of their own. None is no floor: a random start is left for any gain.
+        Losses of the rows under the model that is kept where no epoch is accepted:
+        ``start_losses``, but where folds of the rows have starts of their own. That model has seen
+        the rows then, so that an epoch need not undercut it in the mean, but must be significant at
+        the 1 % level where it does not. None is no floor: a random start is left for any gain.
     n_train : int, default=None
         As in :func:`significant`.
 
@@ -120,7 +123,8 @@ class Course:
         if self.floor_losses is None:
             return True
         is_above = losses.mean() < self.floor_losses.mean()
-        return bool(is_above) and significant(self.start_losses - losses, self.n_train)
+        level = 0.05 if is_above else 0.01
+        return significant(self.start_losses - losses, self.n_train, level)
 
     def add(self, losses):
         """Judge one more epoch by its losses, and return whether it is the best so far."""

@@ -1065,6 +1065,19 @@ def test_few_rows_are_judged_in_as_many_folds_as_there_can_be(curve, n_rows):
     assert score == pytest.approx(1 - errors.sum() / row_squares(deviations).sum(), abs=1e-6)
 
 
+def test_wide_tables_are_not_compared_with_a_pca_that_has_seen_the_rows_that_judge():
+    rng = np.random.RandomState(0)
+    t = rng.uniform(-1, 1, size=(180, 2))
+    bent = np.column_stack([t, t**2, np.sin(4 * t), t[:, 0] * t[:, 1]])
+    X = bent @ rng.normal(size=(7, 50)) + 0.9 * rng.normal(size=(180, 50))
+    X, X_test = X[:90], X[90:]
+    autoencoder = AutoencoderTransformer(4, random_state=0).fit(X)
+    pca = AutoencoderTransformer(4, max_iter=0).fit(X)
+    # PCA knows the noise of its own rows, which no model of other rows can
+    assert autoencoder.best_validation_score_ < pca.score(X)
+    assert autoencoder.score(X_test) > pca.score(X_test) + 0.02
+
+
 def test_of_starts_that_are_judged_in_folds_the_best_is_kept(curve):
     starts = small(init="random", n_init=3).fit(curve)
     assert len(set(starts.init_scores_)) == 3

@@ -95,19 +95,20 @@ def n_effective(gains):
     return np.abs(gains).sum() ** 2 / np.square(gains).sum()
 
 
+@pytest.mark.parametrize("level", [0.05, 0.01])
 @pytest.mark.parametrize("n_rows", [2, 3, 10, 40, 1000])
-def test_gains_are_significant_where_a_one_sided_t_test_says_so(n_rows):
+def test_gains_are_significant_where_a_one_sided_t_test_says_so(n_rows, level):
     rng = np.random.RandomState(n_rows)
     verdicts = []
     for _ in range(200):
         # of one size, the effective number of rows is their number: the plain t-test
         gains = np.sign(rng.normal(loc=rng.choice([-1, 0, 1, 3]) / np.sqrt(n_rows), size=n_rows))
         if np.ptp(gains):
-            expected = stats.ttest_1samp(gains, 0, alternative="greater").pvalue < 0.05
-            assert significant(torch.tensor(gains)) == expected
-        gains = rng.normal(loc=rng.choice([-1, 0, 2, 4]) / np.sqrt(n_rows), size=n_rows)
-        expected = p_value(gains) < 0.05
-        assert significant(torch.tensor(gains)) == expected
+            expected = stats.ttest_1samp(gains, 0, alternative="greater").pvalue < level
+            assert significant(torch.tensor(gains), level=level) == expected
+        gains = rng.normal(loc=rng.choice([-1, 0, 2, 8]) / np.sqrt(n_rows), size=n_rows)
+        expected = p_value(gains) < level
+        assert significant(torch.tensor(gains), level=level) == expected
         verdicts.append(expected)
     assert {True, False} == set(verdicts)
 
@@ -484,11 +485,17 @@ def test_an_epoch_must_gain_significantly_over_the_folds_own_starts(lucky):
     assert course.best_iter == 0
 
 
+def spread_rows(spread):
+    """Return rows about 1, for which steps from 0 to near 1 are gains that vary."""
+    X = torch.ones(N_ROWS, 4)
+    X[::2] += spread
+    X[1::2] -= spread
+    return X
+
+
 @pytest.mark.parametrize(("spread", "best"), [(1.0, 1), (1.5, 0)])
 def test_folds_that_share_rows_must_gain_more(spread, best):
-    X = torch.ones(N_ROWS, 4)
-    X[::2] += spread  # the gains of a step by 1 from 0, 1 + 2 * spread and 1, vary so much
-    X[1::2] -= spread
+    X = spread_rows(spread)
     course = folded(X, [0.0] * 4, [[[1.0] * 4]] * 5, floor=[-1.0] * 4)
     gains = 2 * X[:, 0] - 1
     assert significant(gains)
@@ -496,18 +503,24 @@ def test_folds_that_share_rows_must_gain_more(spread, best):
     assert course.best_iter == best
 
 
-@pytest.mark.parametrize(("floor", "best"), [(0.3, 2), (0.55, 2), (0.65, 0), (0.0, 2)])
-def test_an_epoch_must_be_better_than_what_is_kept_without_it(floor, best):
-    courses = [[[0.5] * 4, [0.6] * 4, [0.58] * 4]] * 2  # each a certain gain over the start
-    course = folded(torch.ones(N_ROWS, 4), [0.0] * 4, courses, floor=[floor] * 4)
+@pytest.mark.parametrize(
+    ("spread", "floor", "best"), [(1.0, 0.7, 1), (1.0, 1.0, 0), (0.8, 1.0, 1), (1.5, 0.7, 0)]
+)
+def test_an_epoch_that_is_worse_than_what_is_kept_must_be_surer(spread, floor, best):
+    X, step = spread_rows(spread), 0.9
+    course = folded(X, [0.0] * 4, [[[step] * 4]] * 5, floor=[floor] * 4)
+    gains = 2 * step * X[:, 0] - step**2
+    passes = [significant(gains, n_train=32, level=level) for level in (0.05, 0.01)]
+    assert passes == [spread < 1.5, spread < 1.0]
     assert course.best_iter == best
 
 
-def test_a_floor_is_undercut_in_the_mean_over_all_rows():
-    X = torch.ones(N_ROWS, 4)
-    for other, best in ((0.62, 1), (0.5, 0)):  # one fold is worse than the floor of 0.6
-        course = folded(X, [0.0] * 4, [[[0.65] * 4], [[other - 0.03] * 4]], floor=[0.6] * 4)
-        assert course.best_iter == best
+@pytest.mark.parametrize(("other", "best"), [(0.87, 1), (0.85, 0)])  # both worse than the floor
+def test_what_is_kept_is_undercut_in_the_mean_over_all_rows(other, best):
+    # beside a fold that is better by 0.01, one that is worse by 0.007, or 0.0125
+    courses = [[[1.0] * 4], [[other] * 4]]
+    course = folded(spread_rows(1.0), [0.0] * 4, courses, floor=[0.9] * 4)
+    assert course.best_iter == best
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -729,7 +742,7 @@ def test_of_a_guard_and_early_stopping_the_best_epoch_remains(X):
 
 def test_epochs_that_do_not_gain_on_training_rows_are_given_up(curve, monkeypatch):
     # as if few of the training rows paid for what the 30 held-out ones gain
-    monkeypatch.setattr("skae._callbacks.significant", lambda gains, n_train=None: len(gains) <= 30)
+    monkeypatch.setattr("skae._callbacks.significant", lambda gains, *_: len(gains) <= 30)
     parameters = {"hidden_layer_sizes": 8, "validation_fraction": 0.1, "random_state": 0}
     fitted = AutoencoderTransformer(max_iter=20, **parameters).fit(curve)
     assert max(fitted.validation_scores_[1:]) > fitted.validation_scores_[0]
@@ -746,7 +759,9 @@ def test_without_a_floor_nothing_looks_at_the_training_rows(curve, monkeypatch):
 
 def test_epochs_of_folds_have_to_gain_over_pca_significantly(curve, monkeypatch):
     # the gains of folds are luck, those of all training rows are not
-    monkeypatch.setattr("skae._callbacks.significant", lambda gains, n_train=None: n_train is None)
+    monkeypatch.setattr(
+        "skae._callbacks.significant", lambda gains, n_train=None, _=0: n_train is None
+    )
     parameters = {"hidden_layer_sizes": 8, "max_iter": 20, "random_state": 0}
     fitted = AutoencoderTransformer(**parameters).fit(curve)
     assert max(fitted.validation_scores_[1:]) > fitted.validation_scores_[0]
@@ -757,7 +772,7 @@ def test_training_that_goes_on_leaves_any_start_for_significant_gains_alone(curv
     parameters = {"linear_skip": False, "init": "random", "warm_start": True, "random_state": 0}
     model = AutoencoderTransformer(hidden_layer_sizes=8, max_iter=5, **parameters).fit(curve)
     expected = model.transform(curve)
-    monkeypatch.setattr("skae._callbacks.significant", lambda gains, n_train=None: False)
+    monkeypatch.setattr("skae._callbacks.significant", lambda *_: False)
     again = model.set_params(max_iter=20).fit(curve)
     assert max(again.validation_scores_[1:]) > again.validation_scores_[0]
     assert again.best_iter_ == 0

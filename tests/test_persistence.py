@@ -1119,7 +1119,7 @@ def test_parameters_that_a_file_does_not_know_have_their_defaults(tmp_path):
         del attributes["n_iter_no_change"], attributes["density_"]["attributes"]["verbose"]
 
     loaded = load(rewritten(as_before_it_was_added), tmp_path)
-    assert loaded.n_iter_no_change == 10
+    assert loaded.n_iter_no_change == 15
     assert loaded.density_.get_params() == fitted("plain").density_.get_params()
 
 
