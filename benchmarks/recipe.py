@@ -286,6 +286,21 @@ def one_fit(method, X, k, seed, parameters):
     return {"r2": float(score), "seconds": round(seconds, 4), **more}
 
 
+class Fits(dict):
+    """Results of fits by key, which a file keeps, with a line for each, if there is one."""
+
+    def __init__(self, path=None):
+        lines = path.read_text().splitlines() if path and path.exists() else []
+        super().__init__((tuple(fit["key"]), fit) for fit in map(json.loads, lines))
+        self.path = path
+
+    def __setitem__(self, key, fit):
+        super().__setitem__(key, fit)
+        if self.path:
+            with self.path.open("a") as file:
+                print(json.dumps({"key": key, **fit}), file=file)
+
+
 def reached(course, score):
     """Return the seconds after which a course has a score; infinity if it never has."""
     return next((seconds for seconds, r2 in course if r2 >= score), math.inf)
@@ -337,10 +352,7 @@ def main():
     # MLPRegressor's R² divides by the variance of pixels that hardly vary
     warnings.filterwarnings("ignore", "overflow encountered in divide", RuntimeWarning)
 
-    done = {}
-    if arguments.results and arguments.results.exists():
-        lines = arguments.results.read_text().splitlines()
-        done = {tuple(fit["key"]): fit for fit in map(json.loads, lines)}
+    done = Fits(arguments.results)
     print(
         "data      seeds    PCA  best peer R²    skae  to PCA   to peer  worst    peer's"
         "   skae's   whole  times  reached",
@@ -356,9 +368,6 @@ def main():
                 if key not in done and method in arguments.methods:
                     X = load() if X is None else X
                     done[key] = one_fit(method, X, k, seed, parameters)
-                    if arguments.results:
-                        with arguments.results.open("a") as file:
-                            print(json.dumps({"key": key, **done[key]}), file=file)
                 if key in done:
                     fits.setdefault(method, {})[seed] = done[key]
         if "skae" in fits and "pca" in fits:
