@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from joblib import cpu_count
 from loop import network, plain_loop, table
+from memory import seconds
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 
@@ -32,12 +33,6 @@ def busy_core():
     finally:
         process.kill()
         process.wait()
-
-
-def seconds(function):
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def fitting(X, max_iter, **parameters):

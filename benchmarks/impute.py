@@ -40,27 +40,22 @@ IMPUTERS = {
 }
 
 
-def autoencoder(k, n_rows, seed, options):
-    # On small tables larger batches than by default save time, and cost nothing.
+def autoencoder(k, seed, options):
     return AutoencoderTransformer(
         k,
         corruption="masking",
         corruption_level=0.3,
         validation_fraction=0.1,
-        batch_size=64 if n_rows < 1000 else "auto",
         max_iter=60,
         random_state=seed,
     ).set_params(**options)
 
 
-def factors(rng, n_rows, n_factors, n_columns):
-    return rng.standard_normal((n_rows, n_factors)) @ rng.standard_normal((n_factors, n_columns))
-
-
 def normal(n_rows=1000, n_columns=20):
     """A normal table of five factors and noise: what linear imputers are made for."""
     rng = np.random.default_rng(0)
-    return scale(factors(rng, n_rows, 5, n_columns) + rng.standard_normal((n_rows, n_columns)))
+    rows = rng.standard_normal((n_rows, 5)) @ rng.standard_normal((5, n_columns))
+    return scale(rows + rng.standard_normal((n_rows, n_columns)))
 
 
 def skewed(n_rows=3000):
@@ -132,7 +127,7 @@ def numeric_round(X, k, share, seed, options):
     fillers = {
         name: functools.partial(make(seed).fit_transform, rows) for name, make in IMPUTERS.items()
     }
-    model = autoencoder(k, len(X), seed, options)
+    model = autoencoder(k, seed, options)
     fillers["skae"] = lambda: model.fit(rows).impute(rows)
     return one_round(fillers, lambda filled: (rms((filled - X)[gaps]),))
 
@@ -179,7 +174,7 @@ def mixed_round(frame, k, share, seed, options):
         name: functools.partial(by_one_hot, make(seed), holey) for name, make in IMPUTERS.items()
     }
     fillers["trees"] = functools.partial(by_trees, holey)
-    model = autoencoder(k, len(frame), seed, options)
+    model = autoencoder(k, seed, options)
     fillers["skae"] = lambda: model.fit(holey).impute(holey)
 
     def judge(filled):

@@ -12,13 +12,12 @@ import argparse
 
 import numpy as np
 import torch
+from loop import SHAPES
 
 from skae import AutoencoderTransformer
 
 torch.set_num_threads(1)
 
-# features, hidden units, components, rows in a batch
-SHAPES = [(10, 32, 2, 128), (64, 128, 8, 128), (784, 256, 16, 256)]
 N_BATCHES, N_EPOCHS = 20, 10
 REFERENCE = {"penalty": None}
 VARIANTS = {

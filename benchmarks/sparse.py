@@ -10,7 +10,6 @@ dense table would take. One thread.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import time
 import numpy as np
 import scipy.sparse
 import torch
+from memory import peak
 
 from skae import AutoencoderTransformer
 
@@ -42,10 +42,6 @@ def table(n_rows, n_features, density, n_topics=8):
         chunk = scipy.sparse.coo_matrix((values, places), shape=(len(rows), n_features))
         chunks.append(chunk.tocsr())
     return scipy.sparse.vstack(chunks, format="csr")
-
-
-def peak():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def print_stage(stage, X):

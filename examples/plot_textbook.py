@@ -39,6 +39,8 @@ TEXTBOOK = {
     "activation": "relu",
     "output_activation": "logistic",
     "alpha": 0,
+    "optimizer": "adam",
+    "learning_rate_init": 1e-3,
     "random_state": 0,
 }
 

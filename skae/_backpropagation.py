@@ -553,16 +553,14 @@ def _gelu(module, shape):
     return _Activation(function, derivative, module, shape)
 
 
-def _relu(module, shape):
-    function = partial(torch.clamp_min, min=0)
-    derivative = partial(_aten.threshold_backward.grad_input, threshold=0)
-    return _Activation(function, derivative, module, shape)
-
-
 _LAYERS = {
     nn.Linear: _linear,
     nn.GELU: _gelu,
-    nn.ReLU: _relu,
+    nn.ReLU: partial(
+        _Activation,
+        partial(torch.clamp_min, min=0),
+        partial(_aten.threshold_backward.grad_input, threshold=0),
+    ),
     nn.SiLU: partial(_Activation, _aten.silu.out, _aten.silu_backward.grad_input),
     nn.Tanh: partial(_Activation, torch.tanh, _aten.tanh_backward.grad_input, of_output=True),
     nn.Sigmoid: partial(

@@ -138,10 +138,6 @@ class Course:
             self.best_iter = len(self.scores) - 1
         return is_best
 
-    def go_back(self):
-        """Take epoch 0 for the best."""
-        self.best_iter = 0
-
     @property
     def best_score(self):
         return self.scores[self.best_iter]
@@ -176,7 +172,7 @@ class Floor(Callback):
     def __init__(self, course):
         self.course = course
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net, X=None, **kwargs):
         self.train_, _ = net.get_split_datasets(X)
         self.start_weights_ = net.state()
         self.start_train_losses_ = net.losses(self.train_).cpu().double()
@@ -185,7 +181,7 @@ class Floor(Callback):
         gains = self.start_train_losses_ - net.losses(self.train_).cpu().double()
         if not significant(gains):
             net.load_state(self.start_weights_)
-            self.course.go_back()
+            self.course.best_iter = 0
         del self.train_, self.start_weights_, self.start_train_losses_
 
 
@@ -211,7 +207,7 @@ class EarlyStopping(Callback):
         self.tol = tol
         self.floor = floor
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net, X=None, **kwargs):
         _, valid = net.get_split_datasets(X)
         losses = net.losses(valid).cpu().double()
         floor_losses = losses if self.floor else None

@@ -4,6 +4,8 @@ In between a table is one float array, with NaN where an entry is missing, and w
 in the place of each category.
 """
 
+import sys
+
 import numpy as np
 import pandas as pd
 import scipy.sparse
@@ -221,6 +223,10 @@ _TIMES = ("date", "datetime", "time", "timedelta", "period")
 
 def _is_of_time(dtype):
     types = pd.api.types
+    if isinstance(dtype, pd.ArrowDtype):
+        import pyarrow as pa
+
+        return pa.types.is_temporal(dtype.pyarrow_dtype)
     is_period = isinstance(dtype, pd.PeriodDtype)
     return types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype) or is_period
 
@@ -237,7 +243,8 @@ def is_plain(X):
     if is_polars(X):
         return all(dtype.is_numeric() for dtype in dtypes)
     types = pd.api.types
-    return all(types.is_numeric_dtype(d) and not types.is_bool_dtype(d) for d in dtypes)
+    # decimals are numbers too, but of Python's: objects
+    return all(types.is_numeric_dtype(d) and d.kind not in "bO" for d in dtypes)
 
 
 def categories_of(X, categorical_features):
@@ -352,13 +359,13 @@ def encoded(X, categories):
     ValueError
         If a column of numbers holds something else.
     """
-    values, unknown = np.empty(X.shape, dtype=_float_dtype(X, categories)), []
+    values, unknown = np.empty(X.shape, dtype=float_dtype(X, categories)), []
     for j, (some, name) in enumerate(zip(categories, names_of(X), strict=True)):
         if some is None:
             values[:, j] = numbers(column(X, j), name)
             continue
         codes, found = _factorized(column(X, j))
-        places = pd.Index(some).get_indexer(found) if found else np.empty(0, dtype=np.intp)
+        places = pd.Index(some).get_indexer(found)
         lookup = np.where(places < 0, np.nan, places + 1.0)
         values[:, j] = np.append(lookup, np.nan)[codes]  # code -1 is the last
         if (places < 0).any():
@@ -376,7 +383,7 @@ def numbers(values, name):
 
             return values.cast(pl.Float64).to_numpy()
         if not is_pandas(values):
-            return values.astype(np.float64) if values.dtype.kind not in "f" else values
+            return values.astype(np.float64)
         types, dtype = pd.api.types, values.dtype
         if not types.is_numeric_dtype(dtype):
             if _is_of_time(dtype):
@@ -394,13 +401,12 @@ def numbers(values, name):
 
 
 def _polars_error():
-    import sys
-
     polars = sys.modules.get("polars")
     return ValueError if polars is None else polars.exceptions.PolarsError
 
 
-def _float_dtype(X, categories):
+def float_dtype(X, categories):
+    """Return the dtype of a table as floats: float32 if all columns of numbers are."""
     names = {str(column(X, j).dtype).lower() for j, c in enumerate(categories) if c is None}
     return np.float32 if names and names <= {"float32", "float[pyarrow]"} else np.float64
 

@@ -239,16 +239,12 @@ def chunked_components(rows, n_components, random_state):
     -------
     PCA
     """
-    gram = sum(_gram(some) for some in rows)
+    chunks = (some.cpu().double().numpy() for some in rows)
+    gram = sum(some.T @ some for some in chunks)
     variances, axes = np.linalg.eigh(gram)
     rows = axes.T * np.sqrt(variances.clip(0))[:, np.newaxis]
     rows = np.concatenate([rows, -rows])
     return _fitted_pca(rows, n_components, random_state=random_state)
-
-
-def _gram(rows):
-    rows = rows.cpu().double().numpy()
-    return rows.T @ rows
 
 
 def completed_components(inputs, n_directions, n_components, random_state):
@@ -488,9 +484,10 @@ def checked_output(role, function, inputs, *shapes, allow_nan=False):
     name = getattr(named, "__name__", type(named).__name__)
     values = [part for value in inputs for part in (value if isinstance(value, list) else [value])]
     tensors = [value for value in values if isinstance(value, torch.Tensor)]
+    given = " and ".join(str(tuple(rows.shape)) for rows in tensors)
     rule = (
-        f"{role} {name} must map shape {_listed(tuple(rows.shape) for rows in tensors)} to finite"
-        f" values of shape {' or '.join(map(str, shapes))}"
+        f"{role} {name} must map shape {given} to finite values of shape"
+        f" {' or '.join(map(str, shapes))}"
     )
     before = [tensor._version for tensor in tensors]
     try:
@@ -507,10 +504,6 @@ def checked_output(role, function, inputs, *shapes, allow_nan=False):
     if [tensor._version for tensor in tensors] != before:
         raise ValueError(f"{rule}, but changed its input; do not work in place on that.")
     return output
-
-
-def _listed(items):
-    return " and ".join(map(str, items))
 
 
 def linear_paths(n_inputs, n_components, init, tied):

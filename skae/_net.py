@@ -513,7 +513,7 @@ class ReconstructionNet(NeuralNet):
         with torch.set_grad_enabled("x" in self._needs), self._same_draws():
             steps = [step(*batch) for _ in range(n_draws)]
         step = steps[0]
-        for name in ("loss", "mean", "losses") if n_draws > 1 else ():
+        for name in step.keys() - {"y_pred"} if n_draws > 1 else ():
             step[name] = torch.stack([one[name] for one in steps]).mean(dim=0)
         return step
 
@@ -546,21 +546,16 @@ class ReconstructionNet(NeuralNet):
         return {"loss": mean, "y_pred": x_hat, "mean": mean.detach(), "losses": losses}
 
     def _evaluated_step(self, x, target):
-        x_hat = self.evaluated_(self._corrupted(x))
-        losses = self.criterion_(x_hat, target)
-        mean = losses.mean()
-        return {"loss": mean, "y_pred": x_hat, "mean": mean, "losses": losses}
+        losses = self.criterion_(self.evaluated_(self._corrupted(x)), target)
+        return {"mean": losses.mean(), "losses": losses}
 
     def losses(self, dataset):
         """Return the loss of each row of a data set under the weights as they are."""
         # One tensor for all, as small ones that are kept between large ones that are freed leave
         # holes into which no large one fits: in time they took as much memory as the rows.
-        losses = torch.empty(len(dataset), device=self.device)
-        n_done = 0
-        for batch in self.get_iterator(dataset):
-            some = self.validation_step(batch)["losses"]
-            losses[n_done : n_done + len(some)] = some
-            n_done += len(some)
+        losses, batches = torch.empty(len(dataset), device=self.device), self.get_iterator(dataset)
+        for batch, part in zip(batches, losses.tensor_split(len(batches)), strict=True):
+            part.copy_(self.validation_step(batch)["losses"])
         return losses
 
     def baseline(self, dataset):
@@ -601,7 +596,7 @@ class ReconstructionNet(NeuralNet):
                 self.flat_.parts(state["weights"]),
             )
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
+    def on_train_end(self, net, **kwargs):
         self.valid_losses_ = None  # as long as the data, and of no use any more
         if self.written_out_ is not None:
             self.flat_.detach()

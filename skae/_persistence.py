@@ -181,7 +181,6 @@ class Writer:
             nn.Parameter: self._tensor,
             torch.device: self._device,
             np.random.RandomState: self._random_state,
-            History: self._history,
             ReconstructionNet: self._net,
             pd.DataFrame: self._frame,
             Layout: lambda value, path: {"is": "layout", "n_categories": value.n_categories},
@@ -317,7 +316,7 @@ class Writer:
             return {"is": "the same", "number": self._numbers[id(module)]}
         self._numbers[id(module)] = len(self._numbers)
         kind, has = type(module), vars(module)
-        attributes = {name: value for name, value in has.items() if name not in _BARE}
+        attributes = _plain_attributes(module)
         known = self._made_from(module, path) if kind in _LAYERS else attributes
         if any(has[name] != _BARE[name] for name in _BARE if name not in _CONTENT) or (
             kind in _MODULES and not set(attributes) <= set(_MODULES[kind])
@@ -345,12 +344,11 @@ class Writer:
         return made_from
 
     def _net(self, net, path):
-        epochs = list(net.history)
         return {
             "is": "net",
             "module": self.describe(net.module_, f"{path}.module"),
             "criterion": self.describe(net.criterion_, f"{path}.criterion"),
-            "history": self.describe(History(epochs), f"{path}.history"),
+            "history": self._history(net.history, f"{path}.history"),
             "settings": self.attributes(net.settings(), f"{path}.settings"),
         }
 

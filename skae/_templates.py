@@ -41,7 +41,7 @@ def described_frame(frame):
             dtypes = [_polars_dtype(dtype) for dtype in frame.dtypes]
             made_of = {"library": "polars", "columns": frame.columns, "dtypes": dtypes}
         return made_of if _are_alike(frame_of_description(made_of), frame) else None
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, NotImplementedError, TypeError, ValueError):
         return None
 
 

@@ -24,7 +24,7 @@ class Loss(nn.Module):
     Parameters
     ----------
     function : callable
-        ``(x_hat, x) -> losses``, as above. A module is copied.
+        ``(x_hat, x) -> losses``, as above. What a fit does to a module it does to a copy.
 
     Examples
     --------

@@ -360,7 +360,7 @@ class Filled(nn.Module):
     """Put in the place of missing entries what principal components reconstruct of the others.
 
     Reconstructions are shrunk as in regularised iterative PCA, see
-    ``skae._initialization.completed_components``, and go into the next one, some ten times. A
+    ``skae._initialization.completed_components``, and go into the next one, ten times. A
     row without entries becomes the mean, zero.
 
     Parameters
@@ -566,8 +566,7 @@ class _Convolutional:
             raise ValueError(
                 f"activation must be one of {sorted(ACTIVATIONS)}, got {self.activation!r}."
             )
-        size = shape[1:]
-        sizes = [tuple(size)]
+        sizes = [shape[1:]]
         for _ in self.channels:
             sizes.append(tuple(-(-length // self.stride) for length in sizes[-1]))
         return sizes

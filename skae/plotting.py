@@ -22,7 +22,7 @@ import pandas as pd
 import scipy.sparse
 import torch
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -88,11 +88,7 @@ class _Fitted:
     def check_drawable(self, image_shape):
         """Refuse rows that cannot be brought back to what is drawn, or are no such images."""
         if self.goes_back and not hasattr(self.before, "inverse_transform"):
-            raise ValueError(
-                "estimator must have inverse_transform in all steps of the pipeline, got"
-                f" {[name for name, _ in self.before.steps]} before the last; set"
-                " inverse_transform=False for a picture of what the last step sees."
-            )
+            raise self._no_way_back()
         if image_shape is None:
             return
         if self.categories is not None:
@@ -135,7 +131,19 @@ class _Fitted:
             rows = rows.toarray()
         if self.categories is not None:
             return (rows - self.autoencoder.mean_) / self.autoencoder.scale_
-        return np.asarray(self.before.inverse_transform(rows)) if self.goes_back else rows
+        if not self.goes_back:
+            return rows
+        try:
+            return np.asarray(self.before.inverse_transform(rows))
+        except ValueError as error:  # some have it, and work only as they were set up
+            raise self._no_way_back() from error
+
+    def _no_way_back(self):
+        return ValueError(
+            "estimator must have inverse_transform in all steps of the pipeline, got"
+            f" {[name for name, _ in self.before.steps]} before the last; set"
+            " inverse_transform=False for a picture of what the last step sees."
+        )
 
 
 def _check_image_shape(image_shape, n_features):
@@ -743,7 +751,7 @@ class _Target:
         self.plt, self.values, self.names = plt, None, []
         self.groups, self.colors = np.zeros(n_samples, dtype=np.intp), ["C0"]
         if y is not None:
-            self._read(pd.Series(np.ravel(y) if np.ndim(y) > 1 else y))
+            self._read(pd.Series(column_or_1d(y) if np.ndim(y) > 1 else y))
         # the last colour, that of group -1, is for what is missing
         self.missing = _rgba(_neutral(plt), alpha=0.4)
         self.colors = np.vstack([_rgba(self.colors), self.missing])

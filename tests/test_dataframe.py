@@ -1103,6 +1103,8 @@ BAD_CELLS = {
     "dates": lambda n: pd.Series([pd.Timestamp("2020-01-01")] * n),
     "durations": lambda n: pd.Series([pd.Timedelta("1h")] * n),
     "Arrow dates": lambda n: pd.Series(DAYS[:1] * n, dtype=arrow(pa.date32())),
+    "Arrow durations": lambda n: pd.Series([1] * n, dtype=arrow(pa.duration("us"))),
+    "Arrow times": lambda n: pd.Series([datetime.time(1)] * n, dtype=arrow(pa.time64("us"))),
     "complex numbers": lambda n: pd.Series([1j] * n),
     "Python's dates, as objects": lambda n: pd.Series([None, datetime.date(2020, 1, 1)] * (n // 2)),
 }
@@ -1115,6 +1117,28 @@ def test_what_is_neither_number_nor_category_is_refused(make, whole):
     message = fails("Column 'day' must hold numbers, got others", X.assign(day=column))
     assert str(column.dtype) in message
     assert "turn them into numbers, or name it in categorical_features" in message
+
+
+@pytest.mark.parametrize("kind", ["Float32", "Float64", "Arrow float", "Arrow decimal", "Int64"])
+def test_columns_of_numbers_are_read_alike_with_and_without_categories(kind):
+    numbers = PANDAS[kind]()
+    table = pd.DataFrame({"a": numbers, "b": numbers[::-1].array, "c": numbers})
+    beside = table.assign(k=["x", "y"] * (len(table) // 2))
+    alone, other = start(n_components=1).fit(table), start(n_components=1).fit(beside)
+    assert alone.transform(table).dtype == other.transform(beside).dtype
+    assert (alone.transform(table).dtype == np.float32) == (kind == "Float32")
+    plain = start(n_components=1).fit(table.astype(float))
+    np.testing.assert_allclose(
+        alone.transform(table), plain.transform(table.astype(float)), atol=1e-6
+    )
+
+
+def test_categories_that_are_tuples_are_pickled(whole):
+    pairs = pd.Categorical.from_codes(np.arange(len(whole)) % 2, categories=[(1, 2), (3, 4)])
+    table = whole.assign(day=pairs)
+    model = start().fit(table)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.transform(table), model.transform(table))
 
 
 def test_dates_that_are_named_are_categories(whole):

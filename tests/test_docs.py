@@ -240,14 +240,8 @@ def test_other_tables_of_the_docs(dataframes):
 
 
 @pytest.fixture(scope="module")
-def persistence(tmp_path_factory):
-    pytest.importorskip("skops.io", reason="skops is not installed")
-    names = {"__name__": "written_in_the_docs"}
-    with pytest.MonkeyPatch.context() as patched:
-        patched.chdir(tmp_path_factory.mktemp("persistence"))
-        for block in python_blocks("persistence.md"):
-            exec(block, names)
-    return types.SimpleNamespace(**names)
+def persistence(executed):
+    return executed("persistence.md")
 
 
 @pytest.mark.parametrize("way", ["loaded", "loaded_own", "loaded_pipeline", "loaded_pickle"])

@@ -914,6 +914,8 @@ def test_a_row_of_nothing_is_the_mean_row_with_one_warning(holey, table, early_s
     np.testing.assert_allclose(np.asarray(filled)[5:7], np.tile(start.mean_, (2, 1)), atol=1e-12)
     scores, _ = recorded(start.score_samples, table(X))
     np.testing.assert_array_equal(np.isnan(scores), np.isin(np.arange(len(X)), [5, 6]))
+    score, _ = recorded(start.score, table(X[5:7]))
+    assert np.isnan(score)
 
 
 @pytest.mark.parametrize("call", CALLS)

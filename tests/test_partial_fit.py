@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils._param_validation import InvalidParameterError
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -309,7 +311,7 @@ def test_an_interrupted_call_leaves_the_transformer_as_it_was(sheet):
     interrupted(fitted, sheet[500:1000])
     np.testing.assert_array_equal(fitted.transform(sheet), codes)
     np.testing.assert_array_equal(fitted.reconstruct(sheet), decoded)
-    assert (fitted.n_samples_seen_, fitted.alpha_) == (500, 1e-4)
+    assert (fitted.n_samples_seen_, fitted.alpha_) == (500, 2e-4)
     before = fitted.score(sheet)
     assert fitted.partial_fit(sheet[500:1000]).score(sheet) > before
     assert fitted.n_iter_ == 2
@@ -357,7 +359,7 @@ def test_after_a_part_that_diverges_a_stream_goes_on_as_its_pickle_does(sheet, p
 def test_the_automatic_weight_of_the_penalty_is_that_for_all_rows_so_far(sheet):
     fitted, given = small(), small()
     for start, end in ((0, 700), (700, 1400), (1400, 2000)):
-        alpha = 0.1 / max(end, 1000)
+        alpha = 0.2 / max(end, 1000)
         fitted.partial_fit(sheet[start:end])
         given.set_params(alpha=alpha).partial_fit(sheet[start:end])
         assert fitted.n_samples_seen_ == end
@@ -372,7 +374,7 @@ def test_rows_are_counted_from_a_fit_on_and_in_a_file(sheet, tmp_path):
     fitted.save_model(tmp_path / "model")
     loaded = AutoencoderTransformer.load_model(tmp_path / "model").partial_fit(sheet[1600:])
     assert loaded.n_samples_seen_ == 4000
-    assert loaded.alpha_ == loaded.net_.alpha == 0.1 / 4000
+    assert loaded.alpha_ == loaded.net_.alpha == 0.2 / 4000
     assert fitted.fit(sheet[:50]).n_samples_seen_ == 50
 
 
@@ -424,10 +426,10 @@ def test_categories_are_those_of_the_first_chunk(sheet):
 
 def test_mixed_frames_in_chunks_are_as_good_as_whole(sheet):
     table = frame(sheet)
-    fitted = small().fit(table)
-    assert streamed_frame(small(), table, 500).score(table) == pytest.approx(
-        fitted.score(table), abs=0.02
-    )
+    whole, streamed = small(max_iter=4).fit(table), small()
+    for _ in range(4):  # in the first epoch a few steps more or less make a difference
+        streamed_frame(streamed, table, 500)
+    assert streamed.score(table) == pytest.approx(whole.score(table), abs=0.01)
 
 
 def streamed_frame(fitted, table, n_rows):
@@ -449,6 +451,21 @@ def test_names_and_numbers_of_columns_are_checked(sheet):
     with pytest.raises(ValueError, match="X has 5 features, but"):
         small().partial_fit(sheet[:500]).partial_fit(sheet[500:600, :5])
     np.testing.assert_array_equal(fitted.transform(table), codes)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"alpha": -1}, {"alpha": np.nan}, {"batch_size": 0}, {"penalty": "none"}],
+    ids=str,
+)
+def test_parameters_are_checked_in_later_calls_too(sheet, parameters):
+    fitted = small().partial_fit(sheet[:500])
+    codes = fitted.transform(sheet)
+    with pytest.raises(InvalidParameterError, match=next(iter(parameters))):
+        fitted.set_params(**parameters).partial_fit(sheet[500:])
+    np.testing.assert_array_equal(fitted.transform(sheet), codes)
+    with config_context(skip_parameter_validation=True), pytest.raises(KeyError):
+        fitted.set_params(penalty="none").partial_fit(sheet[500:])
 
 
 def test_no_rows_are_refused(sheet):

@@ -63,6 +63,18 @@ CONFIGURATIONS = {
 }
 
 
+@pytest.mark.parametrize("parts", [(0.5, 0.5), (1e4, 1 - 1e4)], ids=str)
+def test_entries_that_are_stored_in_parts_are_their_sums(counts, parts):
+    whole = scipy.sparse.csr_array(counts)
+    halves = np.outer(whole.data, parts)  # of integers, so that sums are exact
+    arrays = halves.ravel(), np.repeat(whole.indices, 2), 2 * whole.indptr
+    parted = scipy.sparse.csr_array(tuple(array.copy() for array in arrays), whole.shape)
+    fitted, other = (small(max_iter=20).fit(X) for X in (whole, parted))
+    assert other.scale_ == fitted.scale_
+    np.testing.assert_array_equal(other.transform(parted), fitted.transform(whole))
+    assert parted.nnz == 2 * whole.nnz  # as it was given
+
+
 @pytest.mark.parametrize("parameters", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_a_sparse_table_is_what_the_dense_one_is(counts, parameters, dtype):
