@@ -716,7 +716,7 @@ class AutoencoderTransformer(
 
     @fit_context(prefer_skip_nested_validation=True)
     def _fit_part(self, X):
-        """Check parameters, and learn: of a `partial_fit` scikit-learn checks the first call alone."""
+        """Check parameters, which scikit-learn does of a `partial_fit` in the first call alone."""
         origin = self if hasattr(self, "net_") else self._origin()
         with _all_or_nothing(self):
             self._check_start(X, origin)
@@ -1368,7 +1368,7 @@ class AutoencoderTransformer(
             for _ in range(self.n_init):
                 net, course, at_start = self._trained(X, columns, pca, origin, seed)
                 score = net.score_of(Dataset(data)) if course is None else course.best_score
-                if not score <= best_score:  # any is better than none, and than NaN
+                if math.isnan(best_score) or score > best_score:  # any is better than none
                     best, best_score = (net, course, at_start), score
                 self.init_scores_.append(score)
             net, course, at_start = best
@@ -1463,7 +1463,9 @@ class AutoencoderTransformer(
 
     def _net_going_on(self, data):
         """Return the net with what its optimiser remembers of the rows before."""
-        if not self._is_stream or self.net_.optimizer_ is None:  # it was fitted, or loaded
+        has_all = self.net_.penalty is not None or self._active_penalty() is None
+        # else it was fitted, or loaded, or had no weight of a penalty
+        if not (self._is_stream and self.net_.optimizer_ is not None and has_all):
             if not self._is_stream:
                 self._stream_pca = None
             module = unturned(copy.deepcopy(self.net_.module_))

@@ -48,7 +48,7 @@ class FlatWeights:
         self.vector = nn.Parameter(parameters_to_vector(self.weights).detach())
         self.vector.grad = torch.zeros_like(self.vector)
         n_penalized = sum(weight.numel() for weight in penalized)
-        part = self.vector.detach()[:n_penalized]
+        part = self.vector.detach()[:n_penalized].requires_grad_()  # for penalties of one's own
         part.grad = self.vector.grad[:n_penalized]
         self.penalized = [part] if n_penalized else []
         self.addresses = [part.data_ptr() for part in self.parts(self.vector)]
@@ -164,7 +164,7 @@ class WrittenOut:
         # to ask a module that does nothing takes some microseconds
         self.input = nn.Identity().forward if _has_whole_rows(module) else module.input
         self.error = _error(module, criterion)
-        self.parts = list(module.modules())
+        self.parts = [*module.modules(), *criterion.modules()]
         # Batches have at most two sizes, a row apart, and each size has its buffers.
         self.layers = {}
 
@@ -268,7 +268,7 @@ def is_known(module, criterion):
         and all(_is_sum_known(part) for part in parts if type(part) is LinearSkip)
         and len(weights) == len(set(map(id, weights)))
         and all(weight.dtype == torch.float32 for weight in weights)
-        and is_untouched(module.modules(), weights)
+        and is_untouched([*module.modules(), *criterion.modules()], weights)
     )
 
 
@@ -289,8 +289,13 @@ def _are_ends_known(module, criterion):
 
 
 def is_untouched(parts, weights):
-    """Return whether all weights are trained, and no hook looks into the parts of a module."""
-    return all(weight.requires_grad for weight in weights) and not any(
+    """Return whether all weights are trained, and no hook looks at them, or into modules' parts."""
+    return all(
+        weight.requires_grad
+        and not weight._backward_hooks
+        and not weight._post_accumulate_grad_hooks
+        for weight in weights
+    ) and not any(
         part._forward_hooks
         or part._forward_pre_hooks
         or part._backward_hooks
@@ -390,12 +395,15 @@ class _Linear:
 
     def __init__(self, linear, shape):
         self.weight, self.weight_gradient = linear.weight.detach(), linear.weight.grad
+        if self.weight_gradient is not None:  # in training
+            # not that tensor, which has other memory after the module has been elsewhere and back
+            self.weight_gradient = self.weight_gradient.detach()
         self.transposed = self.weight.mT
         self.mm, self.addmm = products(self.weight)
         self.bias = linear.bias
         if self.bias is not None:
             self.bias, gradient = linear.bias.detach(), linear.bias.grad
-            if gradient is not None:  # in training
+            if gradient is not None:
                 *stack, n_rows = shape
                 self.bias_gradient = gradient.view(*stack, 1, -1)
                 self.ones = gradient.new_ones(*stack, 1, n_rows)

@@ -220,7 +220,10 @@ class EarlyStopping(Callback):
             self.floor_.on_train_begin(net, X)
 
     def on_epoch_end(self, net, **kwargs):
-        if self.course_.add(net.valid_losses_.cpu().double()):
+        losses = net.valid_losses_.cpu().double()
+        if not math.isfinite(net.history[-1, "train_loss"]):
+            losses = losses * torch.nan  # the guard has the weights before, whatever these say
+        if self.course_.add(losses):
             self.best_weights_ = net.state()
         if self.course_.has_ended:
             net.stop_training_ = True

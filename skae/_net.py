@@ -98,12 +98,14 @@ class WeightAverage:
     """
 
     def __init__(self, parameters, decay, warm_up=0.0):
-        self.parameters = [p for p in parameters if p.requires_grad]
+        # also those that are frozen, as a callback may have them trained later
+        self.parameters = [p for p in parameters if p.is_floating_point()]
         self.average = [p.detach().clone() for p in self.parameters]
         self.decay = decay
         self.warm_up = warm_up
         self.n_steps = 0
         self.share, self.kept_share = 0.0, None
+        self._place()
 
     def update(self):
         """Take the parameters after one more step into the average."""
@@ -134,13 +136,21 @@ class WeightAverage:
     def set_aside(self):
         """Have the latest weights in the parameters for a block, and the averages again after it.
 
-        At first they are equal; so it does not matter which of the two are in the parameters then.
+        What others have changed in the averages since is changed in the latest weights too.
         """
+        with torch.no_grad():
+            for now, placed, latest in zip(self.parameters, self.placed, self.average, strict=True):
+                latest.copy_(torch.where(now == placed, latest, now))
         self._change_places()
         try:
             yield
         finally:
             self._change_places()
+            self._place()
+
+    def _place(self):
+        """Remember the averages as they are in the parameters."""
+        self.placed = [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()
     def _change_places(self):
@@ -395,6 +405,7 @@ class ReconstructionNet(NeuralNet):
         if self.average_ is not None:
             self.average_.parameters = self.flat_.weights
             self.average_.average = self.flat_.parts(*self.average_.average)
+            self.average_.placed = self.flat_.parts(*self.average_.placed)
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
@@ -573,12 +584,15 @@ class ReconstructionNet(NeuralNet):
         weight += change
         if self.average_ is None:
             return  # they are one as yet
-        weights, latest = self.average_.parameters, self.average_.average
+        average = self.average_
+        weights, *values = average.parameters, average.average, average.placed
         if self.written_out_ is not None:
-            weights, latest = self.flat_.weights, self.flat_.parts(*latest)
-        for some, values in zip(weights, latest, strict=True):
+            weights = self.flat_.weights
+            values = [self.flat_.parts(*vector) for vector in values]
+        for some, latest, placed in zip(weights, *values, strict=True):
             if some is weight:
-                values += change
+                latest += change
+                placed += change
 
     def state(self):
         """Return a copy of what the module is made of, by name."""
@@ -600,6 +614,7 @@ class ReconstructionNet(NeuralNet):
         self.valid_losses_ = None  # as long as the data, and of no use any more
         if self.written_out_ is not None:
             self.flat_.detach()
+            self.written_out_.layers.clear()  # of all sizes of batches that a stream has had
             self.evaluated_ = self.captured_ = None
 
     def __getstate__(self):

@@ -1,6 +1,7 @@
 """What happens at the ends of epochs."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -387,6 +388,20 @@ def test_an_epoch_without_a_finite_held_out_loss_is_never_kept(X, value):
     assert early_stopping.course_.best_iter == 1
     assert len(net.history) == 3
     assert torch.equal(net.module_.decoder.row, torch.full((4,), 0.5))
+
+
+def test_an_epoch_without_a_finite_training_loss_is_never_kept(X):
+    stopping = EarlyStopping(10, 0.0, floor=False)
+
+    class Spoil(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 3:
+                net.history.record("train_loss", math.nan)
+
+    make_net(autoencoder(), callbacks=[Spoil(), stopping], max_epochs=5).fit(X)
+    assert math.isnan(stopping.course_.scores[3])
+    assert stopping.course_.best_iter != 3
+    assert all(math.isfinite(score) for score in np.delete(stopping.course_.scores, 3))
 
 
 def test_restoring_the_best_epoch_is_training_that_many_epochs(X):

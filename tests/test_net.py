@@ -394,6 +394,81 @@ def test_weights_that_a_callback_replaces_are_those_that_are_trained(X):
         torch.testing.assert_close(fast.module_.state_dict()[name], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("average_decay", [0.0, 0.99])
+@pytest.mark.parametrize("others", [[], [DoNothing()]], ids=["fast", "slow"])
+@pytest.mark.parametrize("event", ["on_epoch_begin", "on_epoch_end"])
+def test_weights_that_a_callback_sets_are_trained_and_averaged(X, event, others, average_decay):
+    def constant(net, **kwargs):
+        if len(net.history) == 1 and not net.seen:
+            nn.init.constant_(net.module_.decoder[0].weight, 0.1)
+            net.seen = True
+
+    def start(net, **kwargs):
+        net.seen = False
+        seen.append(net.average_)
+
+    seen, parameters = [], {"average_decay": average_decay, "lr": 0.0, "alpha": 0.0}
+    callbacks = [At("on_train_begin", start), At(event, constant), *others]
+    net = fitted(X, callbacks=callbacks, **parameters)
+    assert seen == [None]
+    weight = net.module_.decoder[0].weight
+    assert torch.equal(weight, torch.full_like(weight, 0.1))  # by steps of no length
+
+
+def test_a_module_that_was_elsewhere_and_came_back_is_trained_as_others_are(X):
+    def look(net, **kwargs):
+        net.module_.double().float()
+
+    one, other = (fitted(X, callbacks=some) for some in ([At("on_epoch_end", look)], []))
+    assert one.written_out_ is not None
+    assert_same_weights(one.module_, weights(other.module_))
+
+
+@pytest.mark.parametrize("kind", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_of_weights_are_called_in_each_step(X, kind):
+    calls = []
+
+    def look(net, **kwargs):
+        getattr(net.module_.encoder[0].weight, kind)(lambda _: calls.append(1))
+
+    fitted(X, callbacks=[At("on_train_begin", look)])
+    assert len(calls) == 3 * len(BATCH_SIZES)
+
+
+def test_hooks_of_the_criterion_are_called_for_each_batch(X):
+    calls = []
+
+    def look(net, **kwargs):
+        net.criterion_.register_forward_hook(lambda *args: calls.append(1))
+
+    fitted(X, callbacks=[At("on_train_begin", look)])
+    assert len(calls) == 3 * (len(BATCH_SIZES) + 1)
+
+
+def test_weights_that_are_trained_later_are_averaged_too(X):
+    def freeze(net, **kwargs):
+        net.module_.encoder.requires_grad_(False)
+
+    def thaw(net, **kwargs):
+        net.module_.encoder.requires_grad_(len(net.history) > 1)
+
+    steps = []
+
+    def step(net, **kwargs):
+        steps.append(net.module_.encoder[0].weight.detach().clone())
+
+    events = {"on_train_begin": freeze, "on_epoch_begin": thaw, "on_batch_end": step}
+    callbacks = [At(*item) for item in events.items()]
+    net = fitted(X, callbacks=callbacks, average_decay=0.5, train_split=None)
+    average = steps[0].double()
+    for latest in steps:
+        average = 0.5 * average + 0.5 * latest.double()
+    torch.testing.assert_close(
+        net.module_.encoder[0].weight.double(), average, rtol=1e-5, atol=1e-7
+    )
+    assert not torch.equal(average, steps[-1].double())
+
+
 def test_a_hook_of_a_callback_sees_each_batch(X):
     calls = []
 

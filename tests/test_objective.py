@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -141,6 +142,45 @@ def test_other_weights_stay_as_they_are(curve, parameters):
     fitted = small(n_components=4, max_iter=20, **parameters).fit(X)
     assert fitted.loss_curve_[-1] < 0.1
     assert fitted.net_.alpha_ == fitted.alpha_ == 2e-4
+
+
+class ElasticNet(Penalty):
+    def __call__(self, weights):
+        return sum(weight.square().sum() + weight.abs().sum() for weight in weights)
+
+
+class SeparableElasticNet(ElasticNet):
+    separable = True
+
+
+@pytest.mark.parametrize("optimizer", ["soap", "adam"])
+def test_a_penalty_of_ones_own_may_be_separable(curve, optimizer):
+    parameters = {"alpha": 0.01, "max_iter": 5, "optimizer": optimizer}
+    whole, apart = (
+        small(penalty=kind(), **parameters).fit(curve) for kind in (SeparableElasticNet, ElasticNet)
+    )
+    # sums in another order, of which the optimisers make more where gradients are small
+    np.testing.assert_allclose(whole.reconstruct(curve), apart.reconstruct(curve), atol=1e-3)
+    free = small(penalty=None, **parameters).fit(curve)
+    assert np.abs(whole.reconstruct(curve) - free.reconstruct(curve)).max() > 0.01
+
+
+class Barrier(nn.Module):
+    """A loss that is not finite where a reconstruction is long."""
+
+    def forward(self, x_hat, x):
+        return (x_hat - x).square().mean(1) - 0.01 * torch.log(6 - x_hat.square().sum(1))
+
+
+def test_a_start_without_a_score_is_no_best_one(curve):
+    parameters = {"loss": Barrier(), "init": "random", "alpha": 0, "max_iter": 3}
+    parameters |= {"early_stopping": True, "validation_fraction": 0.2, "n_init": 6}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = small(**{**parameters, "random_state": 5}).fit(10 * curve)
+    scores = fitted.init_scores_
+    assert np.isnan(scores)[[0, -1]].all()
+    assert fitted.best_validation_score_ == np.nanmax(scores)
 
 
 def test_a_search_may_have_the_automatic_weight_beside_others(curve):

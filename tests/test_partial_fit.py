@@ -468,6 +468,25 @@ def test_parameters_are_checked_in_later_calls_too(sheet, parameters):
         fitted.set_params(penalty="none").partial_fit(sheet[500:])
 
 
+def test_a_weight_of_the_penalty_may_come_later(sheet):
+    def stream(first):
+        fitted = small(alpha=first).partial_fit(sheet).set_params(alpha=10.0)
+        return [fitted.partial_fit(sheet).score(sheet) for _ in range(5)][-1]
+
+    none = small(alpha=0)
+    for _ in range(6):
+        none.partial_fit(sheet)
+    assert stream(0) == pytest.approx(stream(1e-9), abs=0.01)
+    assert stream(0) < none.score(sheet) - 0.05
+
+
+def test_buffers_of_a_stream_are_not_kept(sheet):
+    fitted = small(batch_size=1000)
+    for n_rows in (500, 400, 300):
+        fitted.partial_fit(sheet[:n_rows])
+    assert fitted.net_.written_out_.layers == {}
+
+
 def test_no_rows_are_refused(sheet):
     fitted = small().partial_fit(sheet[:500])
     with pytest.raises(ValueError, match="0 sample"):
