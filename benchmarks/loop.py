@@ -45,7 +45,7 @@ SHAPES = [(10, 32, 2, 128), (64, 128, 8, 128), (784, 256, 16, 256)]
 N_BATCHES = 40
 
 
-def network(shape, skip=True, activation="gelu", dropout=0.0):
+def network(shape, skip=True, activation="relu", dropout=0.0):
     d, h, k, _ = shape
     encoder = MLP([d, h, k], activation, dropout)
     decoder = MLP([k, h, d], activation, dropout)

@@ -219,8 +219,7 @@ class AutoencoderTransformer(
         same in reverse. With ``()`` the branches are linear.
 
     activation : {'relu', 'gelu', 'silu', 'tanh', 'logistic', 'identity'}, default='relu'
-        What follows each hidden layer. ``'gelu'`` is smooth, as is then what it learns, and takes
-        a fourth more time.
+        What follows each hidden layer. ``'gelu'`` is smooth, as is then what is learned.
 
     output_activation : {'identity', 'logistic'}, default='identity'
         What follows the decoder's last layer. ``'logistic'`` is for data in [0, 1] and needs
