@@ -15,7 +15,7 @@ demo: .venv/demo ## the digits, with PCA beside
 docs: .venv/docs ## the documentation with the gallery, in docs/_build/html; warnings are errors
 	$(ONE_THREAD) $(BIN)/python -m sphinx -q -W --keep-going -n docs docs/_build/html
 
-# scikit-learn's checks are half of the suite's time, and reach no branch that the others do not; so
+# scikit-learn's checks are half of the suite's time, and reach hardly a branch that others do not; so
 # they run untraced, as tracing makes tests of small fits take 1.7 times as long.
 test: .venv/test ## the whole suite, of which what is the project's own must reach 95 % of the branches
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q tests/test_common.py
