@@ -516,7 +516,7 @@ def test_global_generators_are_left_alone(curve, random_state):
 
 def test_fits_in_threads_are_those_in_line(curve):
     def fit(seed):
-        return small(random_state=seed, dropout=0.1).fit(curve).score(curve)
+        return small(random_state=seed, dropout=0.1, max_iter=8).fit(curve).score(curve)
 
     before = torch.get_rng_state()
     in_line = [fit(seed) for seed in range(4)]
@@ -582,7 +582,8 @@ def test_own_networks_are_trained(curve, kind, skip):
         "instance": Encoder(5, 2),
     }[kind]
     before = copy.deepcopy(encoder)
-    autoencoder = clone(small(encoder=encoder, max_iter=100, **skip)).fit(curve)
+    own = small(encoder=encoder, max_iter=60, early_stopping=False, **skip)
+    autoencoder = clone(own).fit(curve)
     core = autoencoder.encoder_[0]
     trained = core.branch.module if not skip else core
     assert isinstance(trained, Encoder)

@@ -69,7 +69,7 @@ def test_grid_search_over_widths_and_alpha(curve, n_jobs):
         "autoencodertransformer__hidden_layer_sizes": [(4,), (16, 8)],
         "autoencodertransformer__alpha": [0, 1e-4, 1e6],
     }
-    pipeline = make_pipeline(StandardScaler(), small(max_iter=40))
+    pipeline = make_pipeline(StandardScaler(), small(max_iter=15))
     search = GridSearchCV(pipeline, grid, cv=3, n_jobs=n_jobs, error_score="raise").fit(curve)
     scores = search.cv_results_["mean_test_score"].reshape(3, 2)  # alpha, widths
     assert scores[:2].min() > scores[2].max()  # an alpha of 1e6 is PCA

@@ -212,8 +212,8 @@ def test_a_penalty_of_weight_zero_is_exactly_none(curve, structure, penalty, ear
         **structure,
         "early_stopping": early_stopping,
         "validation_fraction": 0.3,
-        "max_iter": 60 if early_stopping else 10,
-        "n_iter_no_change": 60,
+        "max_iter": 30 if early_stopping else 10,
+        "n_iter_no_change": 30,
     }
     without = small(penalty=None, **parameters).fit(X)
     assert same_models(small(penalty=penalty, alpha=0, **parameters).fit(X), without, X)
