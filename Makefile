@@ -2,7 +2,8 @@
 # constraints.txt. PYTHON names the interpreter to make it from, 3.11 or later.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := -m pip install --quiet --disable-pip-version-check
+# What is compiled is what is imported, when it first is: a small part of torch.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python $(PIP)
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
@@ -15,19 +16,23 @@ demo: .venv/demo ## the digits, with PCA beside
 docs: .venv/docs ## the documentation with the gallery, in docs/_build/html; warnings are errors
 	$(ONE_THREAD) $(BIN)/python -m sphinx -q -W --keep-going -n docs docs/_build/html
 
-# scikit-learn's checks are half of the suite's time, and reach hardly a branch that others do not; so
-# they run untraced, as tracing makes tests of small fits take 1.7 times as long.
-test: .venv/test ## the whole suite, of which what is the project's own must reach 95 % of the branches
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q tests/test_common.py
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q --ignore tests/test_common.py --cov --cov-report=
+# Tracing makes tests of small fits take 1.7 times as long. These fit the most, and reach hardly a
+# branch that others do not.
+UNTRACED := $(patsubst %,tests/test_%.py,common docs ecosystem memory objective)
+
+test: .venv/test ## the whole suite, of which the traced tests must reach 95 % of the branches
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q $(UNTRACED)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q $(addprefix --ignore ,$(UNTRACED)) --cov --cov-report=
 	$(BIN)/python -m coverage report --show-missing --skip-covered
 	@$(BIN)/python -m coverage json --quiet -o - | $(BIN)/python -c "import json, sys; \
 		share = json.load(sys.stdin)['totals']['percent_branches_covered']; \
 		print(f'{share:.1f} % of the branches are tested.'); \
 		assert share >= 95, 'They must be 95 %.'"
 
+# Of torch, and of what nothing but torch computes, the versions are those of make test.
 test-min: .venv-min/test ## the suite on the oldest supported versions
-	$(ONE_THREAD) .venv-min/bin/python -m pytest -n 2 -q -rs
+	$(ONE_THREAD) .venv-min/bin/python -m pytest -n 2 -q -rs \
+		--ignore tests/test_memory.py --ignore tests/test_objective.py
 
 # Prints the versions of all that is required, by the project or by its tests.
 VERSIONS := -c "import importlib.metadata as m, re; \
@@ -44,9 +49,10 @@ test-latest: .venv/test .venv-latest/bin/python ## the suite on the newest versi
 		$(ONE_THREAD) .venv-latest/bin/python -m pytest -n 2 -q -rs; \
 	fi
 
-# scikit-learn's own checks need no optional package.
-test-bare: .venv-bare/test ## the suite without optional packages
-	$(ONE_THREAD) .venv-bare/bin/python -m pytest -n 2 -q -rs --ignore tests/test_common.py
+# Of the tests, those of what works without a package that some of them need.
+test-bare: .venv-bare/test ## the tests of optional packages, without these
+	$(ONE_THREAD) .venv-bare/bin/python -m pytest -n 2 -q -rs skae tests/test_public_api.py \
+		$(shell grep -l importorskip tests/*.py)
 
 lint: .venv/test ## what must be clean before a commit
 	$(BIN)/ruff check .
