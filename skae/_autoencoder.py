@@ -1428,6 +1428,7 @@ class AutoencoderTransformer(
                 self._settle(net, data, components, False, origin, seed)
             else:
                 net.module_ = turned(net.module_.eval(), *axes).to(data.device).eval()
+                self.net_ = net  # another one where nothing of the optimiser was left
             self._is_stream = True
 
     def _begun(self, X, origin, device, random_state):
@@ -1455,7 +1456,11 @@ class AutoencoderTransformer(
         self._stream_pca = copy.deepcopy(self._stream_pca)  # an interrupt goes back to the other
         change = self._stream_pca.add(InputRows(data, net.module_.input))
         change = torch.from_numpy(change).to(data.device, torch.float32)
-        to_code, to_row = (m.linear for m in net.module_.modules() if isinstance(m, LinearSkip))
+        to_code, to_row = (
+            # the first, as networks of a user's own may have some too
+            next(part.linear for part in half.modules() if isinstance(part, LinearSkip))
+            for half in (net.module_.encoder, net.module_.decoder)
+        )
         net.shift(to_code.weight, change)
         if to_row.weight is not to_code.weight:
             net.shift(to_row.weight, change.T)
@@ -2231,9 +2236,10 @@ def _own_parts(autoencoder):
     n_out = n_components
     if isinstance(encoder, Variational):
         encoder, n_out = encoder.network, 2 * n_components
-    parts[id(_branch(encoder))] = "encoder", {"n_out": n_out}
+    has_skip = autoencoder._fitted_structure["linear_skip"]
+    parts[id(_branch(encoder, has_skip))] = "encoder", {"n_out": n_out}
     n_inputs = autoencoder._layout.n_inputs
-    parts[id(_branch(decoder))] = "decoder", {"n_out": n_inputs}
+    parts[id(_branch(decoder, has_skip))] = "decoder", {"n_out": n_inputs}
     loss = net.criterion_
     while isinstance(loss, ObservedLoss | MixedLoss):
         loss = loss.loss
@@ -2243,10 +2249,11 @@ def _own_parts(autoencoder):
     return parts
 
 
-def _branch(network):
+def _branch(network, has_skip):
     """Return what of an encoder or decoder may be of a user's own."""
-    branch = network.branch if isinstance(network, LinearSkip) else network
-    return branch.module if isinstance(branch, Gate) else branch
+    if not has_skip:
+        return network
+    return network.branch.module if isinstance(network.branch, Gate) else network.branch
 
 
 def _own_part(given, n_values, copied, text, known):

@@ -2,9 +2,9 @@
 
 Most of a training step on a small network is not arithmetic: it is autograd's graph, a dozen calls
 of the optimiser's, and memory that is asked for and given back. Here each layer's derivative is a
-call or two into buffers that are kept, and the weights are views of one vector, so that an
-optimiser's step is one call. What is not known here is left to autograd. The forward passes alone
-serve to map rows.
+call or two into buffers that are kept, and the weights are views of one vector, so that the step of
+an optimiser that treats each entry alike is one call. What is not known here is left to autograd.
+The forward passes alone serve to map rows.
 """
 
 import copy
@@ -255,7 +255,8 @@ def is_known(module, criterion):
 
     That is so for the squared error of numbers, also where some are missing or beside categories
     that are one-hot, and perceptrons without dropout or tied weights, with and without linear paths
-    around them, whose weights are all trained, if no hook looks into them.
+    around them, which end in a linear layer and whose weights are all trained, if no hook looks
+    into them.
     """
     if type(module) not in (Autoencoder, Stack) or not _are_ends_known(module, criterion):
         return False
@@ -266,8 +267,9 @@ def is_known(module, criterion):
     return (
         all(type(part) in _LAYERS for part in parts)
         and all(_is_sum_known(part) for part in parts if type(part) is LinearSkip)
+        and _leaves_output(module.decoder)  # its gradient is put there
         and len(weights) == len(set(map(id, weights)))
-        and all(weight.dtype == torch.float32 for weight in weights)
+        and all(weight.dtype == torch.float32 and weight.is_contiguous() for weight in weights)
         and is_untouched([*module.modules(), *criterion.modules()], weights)
     )
 
@@ -305,10 +307,16 @@ def is_untouched(parts, weights):
 
 
 def _is_sum_known(skip):
-    # The sum is put where the branch's output was, which only a linear layer leaves to others.
+    # the sum is put where the branch's output was
     is_plain = type(skip.linear) is nn.Linear and skip.linear.bias is None
-    *_, last = skip.branch.modules()
-    return is_plain and type(last) is nn.Linear
+    return is_plain and _leaves_output(skip.branch)
+
+
+def _leaves_output(part):
+    """Return whether a part has no use for what it returned: that of a linear layer at its end."""
+    if isinstance(part, nn.Sequential):
+        return len(part) > 0 and _leaves_output(part[-1])
+    return _leaves_output(part.branch) if type(part) is LinearSkip else type(part) is nn.Linear
 
 
 def _error(module, criterion):

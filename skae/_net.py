@@ -189,8 +189,7 @@ class ReconstructionNet(NeuralNet):
     - events of batches are sent, and losses of single batches recorded, only if a callback
       listens to them: reading a loss makes the device wait. Otherwise each pass is recorded as
       the one batch that it is to the history, and steps of networks that
-      :mod:`skae._backpropagation` knows are made by it, with one vector in the optimiser for all
-      weights;
+      :mod:`skae._backpropagation` knows are made by it, with one vector for all weights;
     - a callback ends training by ``net.stop_training_ = True`` at the end of an epoch, and
       ``KeyboardInterrupt`` is raised, not swallowed.
 

@@ -44,11 +44,11 @@ class _Layers(nn.Sequential):
 
     def __getitem__(self, index):
         # a slice of it is a sequence of layers, not such a network of other widths
-        return nn.Sequential(*self.children())[index]
+        return nn.Sequential(*self)[index]
 
     def zero_last_layer(self):
         """Make the output exactly zero, for any input, until it is trained; return self."""
-        *_, last = (layer for layer in self.children() if hasattr(layer, "weight"))
+        *_, last = (layer for layer in self if hasattr(layer, "weight"))
         nn.init.zeros_(last.weight)
         if last.bias is not None:
             nn.init.zeros_(last.bias)

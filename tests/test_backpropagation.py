@@ -221,6 +221,12 @@ def hooked(module, kind="forward_hook"):
     return module
 
 
+def transposed(n_in, n_out):
+    layer = nn.Linear(n_in, n_out)
+    layer.weight = nn.Parameter(torch.randn(n_in, n_out).T)
+    return layer
+
+
 class OwnMLP(MLP):
     pass
 
@@ -246,6 +252,10 @@ class OwnMLP(MLP):
             SquaredError(),
         ),
         (Autoencoder(MLP([5, 2]), MLP([2, 5]), Logistic(torch.zeros(5), 1.0)), SquaredError()),
+        # the loss's gradient is put where the output was, which these read again
+        (Autoencoder(MLP([5, 2]), MLP([2, 5]).append(nn.Tanh())), SquaredError()),
+        (Autoencoder(MLP([5, 5]).append(nn.Tanh()), nn.Identity()), SquaredError()),
+        (replaced(lambda m: MLP([5, 2], linear=transposed)), SquaredError()),
     ],
 )
 def test_what_is_not_known_is_left_to_autograd(module, criterion):
@@ -258,8 +268,21 @@ def test_a_layer_that_serves_twice_is_left_to_autograd():
     assert not is_known(Autoencoder(encoder, MLP([4, 4])), SquaredError())
 
 
+def ending_in_its_only_activation():
+    branch = MLP([4, 4, 4], "tanh")
+    return branch.append(branch[1])
+
+
 @pytest.mark.parametrize(
-    "branch", [nn.Identity(), nn.Tanh(), nn.GELU(), MLP([4, 4]).append(nn.Tanh()), nn.Sequential()]
+    "branch",
+    [
+        nn.Identity(),
+        nn.Tanh(),
+        nn.GELU(),
+        MLP([4, 4]).append(nn.Tanh()),
+        ending_in_its_only_activation(),
+        nn.Sequential(),
+    ],
 )
 def test_branches_whose_output_serves_themselves_are_not_summed_in_place(branch):
     square = LinearSkip(nn.Linear(4, 4, bias=False), branch, SoftClip(torch.ones(4)))

@@ -42,8 +42,8 @@ class Decay(LRScheduler):
 
 
 def configuration(**parameters):
-    # Where early stopping judges, most of the checks' tables are too small to leave PCA. So it is off
-    # where it is not named, and what is checked is trained.
+    # Where early stopping judges, most of the checks' tables are too small to leave PCA: it is off
+    # where it is not named, so that what is checked is trained.
     brief = {"hidden_layer_sizes": (16,), "max_iter": 5, "early_stopping": False}
     return AutoencoderTransformer(**{**brief, **parameters})
 

@@ -1,5 +1,6 @@
 """Tables that come in parts: `partial_fit`, and files that are only read."""
 
+import copy
 import pickle
 import re
 
@@ -16,7 +17,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from skae import AutoencoderTransformer, _autoencoder, _batches
-from skae.modules import Filled
+from skae.modules import MLP, Filled, LinearSkip, SoftClip
 from skae.penalties import Penalty
 
 
@@ -288,6 +289,25 @@ def test_the_same_stream_gives_the_same_bits(sheet):
     np.testing.assert_array_equal(one.transform(sheet), other.transform(sheet))
 
 
+@pytest.mark.parametrize("origin", ["stream", "pickle", "copy", "file", "fit"])
+def test_small_parts_are_learned_wherever_the_model_comes_from(sheet, tmp_path, origin):
+    stream = small().fit(sheet[:500]) if origin == "fit" else small().partial_fit(sheet[:500])
+    if origin == "pickle":
+        stream = pickle.loads(pickle.dumps(stream))
+    elif origin == "copy":
+        stream = copy.deepcopy(stream)
+    elif origin == "file":
+        stream.save_model(tmp_path / "model")
+        stream = AutoencoderTransformer.load_model(tmp_path / "model")
+    before = stream.reconstruct(sheet)
+    stream.partial_fit(2 * sheet[500:510])  # too few rows for axes of the codes
+    net, once = stream.net_, stream.reconstruct(sheet)
+    stream.partial_fit(2 * sheet[510:520])
+    assert stream.net_ is net  # as it knows the steps before
+    twice = stream.reconstruct(sheet)
+    assert min(np.abs(once - before).max(), np.abs(twice - once).max()) > 1e-3
+
+
 class Interrupting(Callback):
     now = False
 
@@ -532,7 +552,16 @@ def test_maps_may_have_gaps(sheet, tmp_path, monkeypatch, read):
 # --------------------------------------------------------------------------- following PCA
 
 
-@pytest.mark.parametrize("parameters", [{}, {"tied_weights": True}], ids=str)
+def with_a_path_of_its_own(n_in, n_out):
+    skip = LinearSkip(nn.Linear(6, 6), MLP([6, 4, 6]), SoftClip(torch.ones(6)))
+    return nn.Sequential(nn.Linear(n_in, 6), skip, nn.Linear(6, n_out))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"tied_weights": True}, {"encoder": with_a_path_of_its_own}],
+    ids=["plain", "tied", "own"],
+)
 def test_linear_paths_follow_the_pca_of_all_rows_so_far(parameters):
     rng = np.random.RandomState(0)
     X = rng.normal(size=(3000, 5)) * [3, 2, 1, 0.5, 0.2] @ rng.normal(size=(5, 8))

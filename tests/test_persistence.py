@@ -36,7 +36,7 @@ import skae
 from skae import AutoencoderTransformer, _model_file, _persistence
 from skae._frames import no_rows_of
 from skae.losses import Huber, Loss
-from skae.modules import Autoencoder, ConvDecoder, ConvEncoder
+from skae.modules import Autoencoder, ConvDecoder, ConvEncoder, LinearSkip
 from skae.penalties import L1, Penalty
 
 MODELS = Path(__file__).parent / "models"
@@ -87,6 +87,13 @@ class Own(nn.Module):
 
     def forward(self, x):
         return self.norm(self.layer(x)).tanh()
+
+
+class Skipping(LinearSkip):
+    """A network of a user's own that is made as a fit makes networks."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__(nn.Linear(n_in, n_out), Own(n_in, n_out), nn.Identity())
 
 
 class Slack(nn.Module):
@@ -165,6 +172,11 @@ CASES = {
     "own networks": ({"encoder": Own, "decoder": Own}, X, ("encoder", "decoder")),
     "own instance": ({"encoder": Own(6, 4), "penalty": "kl"}, X, ("encoder",)),
     "own, alone": ({"decoder": Own, "linear_skip": False, "init": "random"}, X, ("decoder",)),
+    "own with a path": (
+        {"encoder": Skipping, "decoder": Skipping, "linear_skip": False, "init": "random"},
+        X,
+        ("encoder", "decoder"),
+    ),
     "own beside categories": ({"encoder": Own}, frame(), ("encoder",)),
     "own loss": ({"loss": quartic}, X, ("loss",)),
     "own loss with gaps": ({"loss": Loss(quartic)}, HOLEY, ("loss",)),
