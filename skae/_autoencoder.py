@@ -119,7 +119,7 @@ from skae.penalties import KL, L1, L2, PIECES, ActivityL1, Contractive, Penalty
 
 # Nesterov's momentum as in scikit-learn's networks.
 _OPTIMIZERS = {
-    "soap": (Soap, {}),
+    "soap": (Soap, {"clip": 1.5}),
     "adam": (torch.optim.Adam, {"fused": True}),
     "adamw": (torch.optim.AdamW, {"fused": True}),
     "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
@@ -304,9 +304,10 @@ class AutoencoderTransformer(
         rank 32 here) is Adam along the axes on which the gradients by the units of a hidden layer
         are largest, and beside them, and needs some quarter of Adam's steps. Hidden layers are
         those between linear layers of a chain (``torch.nn.Sequential``); other weights get Adam's
-        steps. ``'sgd'`` has Nesterov's momentum of 0.9.
+        steps. From 1000 rows on, a gradient that is longer than one and a half times the root mean
+        square of those so far is shortened to that. ``'sgd'`` has Nesterov's momentum of 0.9.
 
-    learning_rate_init : float, default=8e-3
+    learning_rate_init : float, default=12e-3
         Learning rate. It is constant unless a callback changes it.
 
     batch_size : int or 'auto', default='auto'
@@ -568,7 +569,7 @@ class AutoencoderTransformer(
         corruption=None,
         corruption_level=0.1,
         optimizer="soap",
-        learning_rate_init=8e-3,
+        learning_rate_init=12e-3,
         batch_size="auto",
         max_iter=200,
         average=True,
@@ -689,9 +690,11 @@ class AutoencoderTransformer(
 
         The first call starts at the PCA of its rows, whose mean and scale stay those of the model.
         Later ones go on, with the parameters of training that the first had, but for `alpha` and
-        `batch_size`: the linear paths follow :class:`~sklearn.decomposition.IncrementalPCA`, and
-        all weights are trained. After a `fit` training goes on from that. No rows are held out, so
-        that nothing is compared with PCA. Codes have the axes of the latest X that has ten rows or
+        `batch_size` (and with those of now where the model was copied or loaded, or a call was
+        interrupted, as training begins anew then): the linear paths follow
+        :class:`~sklearn.decomposition.IncrementalPCA`, and all weights are trained. After a `fit`
+        training goes on from that. No rows are held out, so that nothing is compared with PCA.
+        Codes have the axes of the latest X that has ten rows or
         more for each component.
 
         Parameters
@@ -2007,6 +2010,8 @@ class AutoencoderTransformer(
 
     def _make_net(self, module, data, max_iter, callbacks=(), split=None):
         optimizer, options = _OPTIMIZERS.get(self.optimizer, (self.optimizer, {}))
+        if optimizer is Soap and len(data) < _MANY_ROWS:
+            options = {}  # folds are trained as one, and so have one length of their gradients
         n_valid = 0 if split is None else self._n_held_out(len(data))
         on_cpu = data.device.type == "cpu"
         return ReconstructionNet(

@@ -138,7 +138,10 @@ def _polars_series(values, name, dtype):
     import polars as pl
 
     if values.dtype == object:
-        return pl.Series(name, values.tolist(), dtype=dtype)
+        try:
+            return pl.Series(name, values.tolist(), dtype=dtype)
+        except TypeError:  # floats that were learned as categories, in a column of integers
+            return pl.Series(name, values.tolist()).cast(dtype)
     plain = np.dtype(pl.Series(dtype=dtype).to_numpy().dtype)
     return pl.Series(name, _cast(values, plain), dtype=dtype)
 
@@ -365,7 +368,13 @@ def encoded(X, categories):
             values[:, j] = numbers(column(X, j), name)
             continue
         codes, found = _factorized(column(X, j))
-        places = pd.Index(some).get_indexer(found)
+        known, found = pd.Index(some), pd.Index(found)
+        if known.inferred_type == "boolean" and pd.api.types.is_numeric_dtype(found.dtype):
+            known, found = (
+                known.astype(np.intp),
+                found.astype(np.float64),
+            )  # True is 1, as in Python
+        places = known.get_indexer(found)
         lookup = np.where(places < 0, np.nan, places + 1.0)
         values[:, j] = np.append(lookup, np.nan)[codes]  # code -1 is the last
         if (places < 0).any():
@@ -462,9 +471,37 @@ def filled(X, values, categories=None, template=None):
     table = like(empty_frame(dtypes, range(len(dtypes))), codes, some, X.index)
     X = X.copy()
     for i, (j, where) in enumerate(gaps.items()):
-        new = table.iloc[:, i]
-        X.isetitem(j, new if where.all() else columns[i].mask(where, new))
+        new, known = table.iloc[:, i], columns[i]
+        if not where.all():
+            is_as_held = some[i] is not None or pd.api.types.is_numeric_dtype(known.dtype)
+            new = known.mask(where, new) if is_as_held else _put(known, where, new)
+        X.isetitem(j, new)
     return X
+
+
+def _put(known, where, new):
+    """Return a pandas column that was read as numbers, with entries of another one.
+
+    They are put as it holds others: as text, as true or false, or as more categories.
+    """
+    dtype = known.dtype
+    held = dtype.categories if isinstance(dtype, pd.CategoricalDtype) else known
+    given = _as_held(held, new[where.to_numpy()].to_numpy())
+    if held is not known:
+        known = known.cat.add_categories(pd.Index(given).unique().difference(held))
+    values = known.array.copy()
+    values[where.to_numpy()] = given
+    return pd.Series(values, known.index, dtype=known.dtype, name=known.name)
+
+
+def _as_held(held, values):
+    """Return numbers as others of the kind are held."""
+    kind = pd.api.types.infer_dtype(held, skipna=True)
+    if kind == "string":
+        return [str(value) for value in values.tolist()]
+    if kind == "boolean":
+        return (values > 0.5).tolist()
+    return _cast(values, held.dtype) if isinstance(held.dtype, np.dtype) else values
 
 
 def _is_fit(values, categories):

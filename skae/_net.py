@@ -339,6 +339,7 @@ class ReconstructionNet(NeuralNet):
             self.penalized_ = self.module_.penalized_weights()
             if isinstance(self.optimizer_, Soap):  # it treats some weights as matrices
                 self.flat_ = FlatWeights(weights, self.penalized_)
+                self.optimizer_.gradient = self.flat_.vector.grad
                 for group in self.optimizer_.param_groups:
                     group["in_place"] = True  # nobody else reads the gradients
             else:
@@ -401,6 +402,8 @@ class ReconstructionNet(NeuralNet):
     def _leave_written_out(self):
         self.written_out_ = self.evaluated_ = self.captured_ = None
         self.flat_.give_back()
+        if isinstance(self.optimizer_, Soap):
+            self.optimizer_.gradient = None
         if self.average_ is not None:
             self.average_.parameters = self.flat_.weights
             self.average_.average = self.flat_.parts(*self.average_.average)

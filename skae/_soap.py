@@ -1,11 +1,15 @@
 """The optimiser SOAP, of low rank, at the hidden layers of perceptrons."""
 
 import inspect
+import math
 
 import torch
 from torch import nn
 
 from skae._torch import products
+
+# Steps whose gradients are not shortened, as it is not known what is usual.
+_N_FREE_STEPS = 5
 
 
 def hidden_sides(module):
@@ -52,6 +56,14 @@ class Soap(torch.optim.Optimizer):
 
     One side of a weight has such axes, where :meth:`turn` says so; others get Adam's steps.
 
+    Steps go by the mean of some ten gradients, so that one which is many times as long as others
+    leads ten steps astray: on tables with heavy tails, by a single row. Such a one is shortened.
+
+    Attributes
+    ----------
+    gradient : Tensor of shape (n_weights,) or None
+        All gradients, where they are parts of one vector: to measure that is one call.
+
     Parameters
     ----------
     params : iterable
@@ -68,6 +80,11 @@ class Soap(torch.optim.Optimizer):
     period : int, default=10
         After how many steps axes are found again. It is after half of that at first, as they are
         known from few gradients, and after twice as many from ten periods on.
+    clip : float, default=inf
+        How many times the root mean square of lengths so far, weighted as the means of squares are,
+        is the most that all gradients of a group together may be long. Those that are longer are
+        shortened in place, as by torch's ``clip_grad_norm_``. Stacks of weights are left alone, as
+        they are of as many networks.
     in_place : bool, default=False
         Whether a step may overwrite gradients: it takes less memory then, and a fiftieth less time
         for a step of a wide network.
@@ -75,7 +92,11 @@ class Soap(torch.optim.Optimizer):
     References
     ----------
     N. Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam" (2024), arXiv:2409.11321.
+    Lengths are limited by those before as in G. Wang et al., "AdaGC: Enhancing LLM Pretraining
+    Stability via Adaptive Gradient Clipping" (2025), arXiv:2502.11034, but all together.
     """
+
+    gradient = None
 
     def __init__(
         self,
@@ -86,11 +107,13 @@ class Soap(torch.optim.Optimizer):
         rank=32,
         memory=0.8,
         period=10,
+        clip=math.inf,
         in_place=False,
     ):
         self._moving, self._counts = {}, {}
         options = {"lr": lr, "betas": betas, "eps": eps, "rank": rank, "memory": memory}
-        super().__init__(params, {**options, "period": period, "in_place": in_place})
+        options |= {"period": period, "clip": clip, "in_place": in_place}
+        super().__init__(params, options)
 
     def add_param_group(self, param_group):
         # Without the wrapper that keeps it out of torch's compiler, and imports that for it: which
@@ -103,7 +126,7 @@ class Soap(torch.optim.Optimizer):
     def __setstate__(self, state):
         super().__setstate__(state)
         # made of the state, which may be another one now
-        self._moving, self._counts = {}, {}
+        self._moving, self._counts, self.gradient = {}, {}, None
 
     def turn(self, weight, side):
         """Have axes on a side of a weight, before the first step.
@@ -151,8 +174,22 @@ class Soap(torch.optim.Optimizer):
         for group in self.param_groups:
             moving = [self._of(w, group) for w in group["params"] if w.grad is not None]
             kind += [one.due(group["period"]) for one in moving if isinstance(one, _Turned)]
-            self._groups.append((group, moving, self._counted(moving)))
+            counted = self._counted(moving)
+            length = self._length_of(moving, group)
+            kind.append(length is not None and length.is_known)
+            self._groups.append((group, moving, counted, length))
         return tuple(kind)
+
+    def _length_of(self, moving, group):
+        """Return what is known of the length of a group's gradients, if that is limited."""
+        if not moving or group["clip"] == math.inf or any(one.weight.ndim > 2 for one in moving):
+            return None
+        first = moving[0]
+        key = "length", first.weight
+        if key not in self._moving:
+            self._moving[key] = _Length(first.state, first.weight)
+        self._moving[key].begin(group["betas"][1])
+        return self._moving[key]
 
     def _counted(self, moving):
         """Count the step of all that moves and return those that have made as many together."""
@@ -172,7 +209,12 @@ class Soap(torch.optim.Optimizer):
     @torch.no_grad()
     def move(self):
         """Make the step that has begun."""
-        for group, moving, counted in self._groups:
+        for group, moving, counted, length in self._groups:
+            if length is not None:
+                whole = len(self._groups) == 1 and self.gradient is not None
+                length.limit(
+                    [self.gradient] if whole else [one.weight.grad for one in moving], group["clip"]
+                )
             turned = [one for one in moving if isinstance(one, _Turned)]
             for one in turned:
                 one.see(group["memory"])
@@ -219,6 +261,36 @@ def _remember(state, tensor, name=""):
         if name not in state:
             state[name] = torch.zeros_like(tensor)
     return tuple(state[name] for name in names)
+
+
+class _Length:
+    """The usual length of gradients.
+
+    Its square is a mean of those so far, and kept with a weight of theirs.
+    """
+
+    def __init__(self, state, weight):
+        self.state = state
+        state.setdefault("square", torch.zeros((), dtype=weight.dtype, device=weight.device))
+        self.share = torch.zeros_like(state["square"])
+        self.smallest = torch.full_like(state["square"], torch.finfo(weight.dtype).tiny)
+
+    def begin(self, decay):
+        """Begin a step."""
+        n_steps = self.state["step"]
+        self.is_known = n_steps > _N_FREE_STEPS
+        self.share.fill_((1 - decay) / (1 - decay**n_steps))
+
+    def limit(self, gradients, clip):
+        """Shorten gradients that are longer together than some times what is usual."""
+        square = sum(g.dot(g) for g in (gradient.reshape(-1) for gradient in gradients))
+        if self.is_known:
+            # no division of zero by zero
+            most = torch.add(self.smallest, self.state["square"], alpha=clip**2)
+            kept = most.div_(square).clamp_(max=1)
+            square = square * kept
+            torch._foreach_mul_(gradients, kept.sqrt_())
+        self.state["square"].lerp_(square, self.share)
 
 
 class _Plain:

@@ -113,11 +113,15 @@ class _Fitted:
         if not self.goes_back:
             rows = self.rows(X)
             return self.drawn(rows), rows
-        # a copy, as steps may work in place
-        given = check_array(
-            X, accept_sparse=True, dtype=np.float64, ensure_all_finite="allow-nan", copy=True
-        )
-        return given.toarray() if scipy.sparse.issparse(given) else given, self.rows(X)
+        rows = self.rows(X)
+        try:
+            # a copy, as steps may work in place
+            given = check_array(
+                X, accept_sparse=True, dtype=np.float64, ensure_all_finite="allow-nan", copy=True
+            )
+        except (TypeError, ValueError) as error:  # the steps make numbers of what is none
+            raise self._no_way_back() from error
+        return given.toarray() if scipy.sparse.issparse(given) else given, rows
 
     def codes(self, X):
         return np.asarray(self.autoencoder.transform(self.passed_on(X)))
@@ -134,14 +138,18 @@ class _Fitted:
         if not self.goes_back:
             return rows
         try:
-            return np.asarray(self.before.inverse_transform(rows))
-        except ValueError as error:  # some have it, and work only as they were set up
+            drawn = np.asarray(self.before.inverse_transform(rows))
+        # some have it, and work only as they were set up
+        except (IndexError, TypeError, ValueError) as error:
             raise self._no_way_back() from error
+        if drawn.dtype.kind not in "fiub" or drawn.ndim != 2:
+            raise self._no_way_back()
+        return drawn
 
     def _no_way_back(self):
         return ValueError(
-            "estimator must have inverse_transform in all steps of the pipeline, got"
-            f" {[name for name, _ in self.before.steps]} before the last; set"
+            "estimator must have inverse_transform in all steps of the pipeline, and numbers before"
+            f" them, got {[name for name, _ in self.before.steps]} before the last; set"
             " inverse_transform=False for a picture of what the last step sees."
         )
 

@@ -1308,3 +1308,27 @@ def test_training_goes_on_with_rows_that_lack_a_category(whole):
 def test_a_one_hot_column_varies_in_one_direction_less_than_it_has_categories(whole):
     model = start().fit(whole)
     assert model._n_directions() == 3 + (3 - 1) + (2 - 1) + (3 - 1)
+
+
+def test_truth_and_zeros_and_ones_are_the_same_categories():
+    rng = np.random.RandomState(0)
+    X = pd.DataFrame(rng.normal(size=(60, 3)), columns=list("abc"))
+    forms = [X["a"] > 0, (X["a"] > 0).astype(int), (X["a"] > 0).astype(float)]
+    for known in forms:
+        fitted = small(categorical_features=["z"]).fit(X.assign(z=known))
+        codes = [fitted.transform(X.assign(z=given)) for given in forms]
+        np.testing.assert_array_equal(codes[0], codes[1])
+        np.testing.assert_array_equal(codes[0], codes[2])
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "Int8", "Float64"])
+def test_whole_categories_of_another_library_fill_gaps_in_the_dtype_there(dtype):
+    pl = pytest.importorskip("polars")
+    X = np.random.RandomState(0).normal(size=(60, 2))
+    kind = pd.Series(np.where(X[:, 0] > 0, 1.0, 2.0)).where(X[:, 1] > -1)
+    table = pd.DataFrame(X, columns=["a", "b"]).assign(z=kind)
+    fitted = small(categorical_features=["z"], n_components=1).fit(table)
+    other = pl.from_pandas(table).with_columns(pl.col("z").cast(getattr(pl, dtype)))
+    filled = fitted.impute(other)
+    assert filled.schema == other.schema
+    assert filled["z"].to_list() == fitted.impute(table)["z"].tolist()

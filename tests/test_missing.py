@@ -811,6 +811,36 @@ def test_a_frame_is_filled_in_its_own_types_and_keeps_its_index(frame):
         np.testing.assert_allclose(found, expected[missing], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["category", "str", "string", "object"])
+def test_numbers_that_are_held_otherwise_are_filled_as_they_are_held(holey, dtype):
+    X = pd.DataFrame(holey[:, :5], columns=list("abcde"))
+    numbers = X["a"].round(1)
+    fitted = small(n_components=3).fit(X.assign(a=numbers))
+    expected = fitted.impute(X.assign(a=numbers))["a"]
+    held = numbers if dtype == "category" else numbers.astype(str).where(X["a"].notna(), None)
+    table = X.assign(a=held.astype(dtype))
+    before = table.copy()
+    filled = fitted.impute(table)["a"]
+    pd.testing.assert_frame_equal(table, before)
+    if dtype == "category":
+        assert isinstance(filled.dtype, pd.CategoricalDtype)
+        assert set(table["a"].dtype.categories) < set(filled.dtype.categories)
+    else:
+        assert filled.dtype == table["a"].dtype
+        assert all(isinstance(value, str) for value in filled)
+    np.testing.assert_allclose(filled.astype(float), expected, rtol=1e-12)
+
+
+def test_truth_that_was_read_as_numbers_is_filled_as_truth(holey):
+    X = pd.DataFrame(holey[:, :5], columns=list("abcde"))
+    table = X.assign(a=(X["a"] > 0).astype(object).where(X["a"].notna(), None))
+    fitted = small(n_components=3, categorical_features=None).fit(table)
+    numbers = fitted.impute(table.assign(a=table["a"].astype(float)))["a"]
+    filled = fitted.impute(table)["a"]
+    assert filled.tolist() == (numbers > 0.5).tolist()
+    assert all(isinstance(value, bool) for value in filled)
+
+
 def test_a_polars_frame_is_filled_in_its_own_types(frame):
     pl = pytest.importorskip("polars")
     table = pl.from_pandas(frame.reset_index(drop=True))

@@ -14,10 +14,17 @@ from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction import DictVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import KFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    StandardScaler,
+)
 from sklearn.utils import check_random_state
 
 from skae import AutoencoderTransformer
@@ -612,6 +619,26 @@ def test_a_way_back_that_is_not_open_is_told_as_none_is(images):
         with pytest.raises(ValueError, match=r"\['simpleimputer'\].*inverse_transform=False"):
             from_estimator(display, imputed, images)
         from_estimator(display, imputed, images, inverse_transform=False)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [OneHotEncoder(sparse_output=False)],
+        [OrdinalEncoder()],
+        [FunctionTransformer(lambda X: X.to_dict("records")), DictVectorizer()],
+        [AutoencoderTransformer(3, max_iter=0)],
+    ],
+    ids=["one-hot", "ordinal", "dicts", "categories"],
+)
+def test_what_is_no_table_of_numbers_before_the_steps_has_no_way_back(steps):
+    rng = np.random.RandomState(0)
+    X = pd.DataFrame(rng.choice(list("uvw"), size=(60, 4)), columns=list("abcd"))
+    fitted = make_pipeline(*steps, AutoencoderTransformer(2, max_iter=0)).fit(X)
+    for display in (ReconstructionDisplay, LatentTraversalDisplay):
+        with pytest.raises(ValueError, match=r"and numbers before.*inverse_transform=False"):
+            from_estimator(display, fitted, X)
+        from_estimator(display, fitted, X, inverse_transform=False)
 
 
 def test_missing_entries_leave_gaps_in_the_rows_alone(free, images):

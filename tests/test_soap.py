@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from skae import AutoencoderTransformer
+from skae import AutoencoderTransformer, _autoencoder
 from skae._soap import Soap, hidden_sides
 from skae.modules import MLP, LinearSkip, SoftClip, TiedLinear
 
@@ -127,9 +128,10 @@ def go_on(optimizer, weights, steps):
 
 
 @pytest.mark.parametrize("n_before", [0, 1, 11])
-def test_a_stored_state_goes_on_as_if_nothing_had_happened(n_before):
+@pytest.mark.parametrize("clip", [math.inf, 1.1])
+def test_a_stored_state_goes_on_as_if_nothing_had_happened(n_before, clip):
     steps = gradients()
-    optimizer, weights = pair()
+    optimizer, weights = pair(clip=clip)
     go_on(optimizer, weights, steps[:n_before])
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
@@ -200,6 +202,85 @@ def test_a_closure_computes_the_gradients_and_its_loss_is_returned():
     losses = [optimizer.step(closure).item() for _ in range(5)]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0]
+
+
+# --------------------------------------------------------------------------- gradients too long
+
+
+def shortened(steps, clip, decay):
+    """Return gradients as they are shortened, one after the other."""
+    kept, squares, weights = [], 0.0, 0.0
+    for t, step in enumerate(steps, start=1):
+        square = np.square(step).sum()
+        if t > 5:
+            square = min(square, clip**2 * squares / weights)
+        kept.append(step * np.sqrt(square / np.square(step).sum()))
+        squares, weights = decay * squares + (1 - decay) * square, decay * weights + 1 - decay
+    return kept
+
+
+def long_ones(n_steps=30):
+    rng = np.random.RandomState(0)
+    return rng.normal(size=(n_steps, 2, 3)) * rng.standard_t(1.5, size=(n_steps, 1, 1))
+
+
+@pytest.mark.parametrize("as_one", [False, True])
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("clip", [0.5, 2.0])
+def test_gradients_are_as_long_together_as_some_times_the_usual_length(clip, in_place, as_one):
+    steps = long_ones()
+    expected = np.array(shortened(steps, clip, 0.97))
+    assert 3 < (expected != steps).any(axis=(1, 2)).sum() < 29
+    moved = []
+    for some, limit in ((steps, clip), (expected, math.inf)):
+        weights = [start((1, 3)), start((3,))]
+        vector = torch.zeros(6, dtype=torch.float64)
+        weights[0].grad, weights[1].grad = vector[:3].view(1, 3), vector[3:]
+        optimizer = Soap(weights, lr=0.03, betas=(0.8, 0.97), clip=limit, in_place=in_place)
+        optimizer.turn(weights[0], 0)
+        optimizer.gradient = vector if as_one else None
+        for step in some:
+            vector.copy_(torch.tensor(step.ravel()))
+            optimizer.step()
+        moved.append(torch.cat([weight.detach().flatten() for weight in weights]))
+    torch.testing.assert_close(*moved, rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_of_zero_stay_zero_and_are_no_measure_of_nothing():
+    weight = start()
+    before = weight.detach().clone()
+    steps = np.concatenate([np.zeros((9, *SHAPE)), gradients(1)])
+    *still, moved = stepped(Soap([weight], clip=3.0), weight, steps)
+    assert all(torch.equal(value, before) for value in still)
+    assert moved.isfinite().all()
+
+
+def test_each_group_has_its_own_usual_length():
+    steps, values = 100 * gradients(9), []
+    for others in ([], [{"params": [start()]}]):
+        weight = start()
+        for group in others:
+            group["params"][0].grad = torch.ones(SHAPE, dtype=torch.float64)
+        optimizer = Soap([{"params": [weight]}, *others], clip=2.0)
+        values.append(stepped(optimizer, weight, steps)[-1])
+    assert torch.equal(*values)
+
+
+def heavy_tails(n_rows, degrees):
+    rng = np.random.RandomState(0)
+    latent = rng.standard_t(degrees, size=(n_rows, 2))
+    return np.column_stack([latent, np.abs(latent @ rng.normal(size=(2, 4)))])
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "degrees", "differs"), [(1000, 1.5, True), (1000, 1e6, False), (999, 1.5, False)]
+)
+def test_fits_of_many_rows_with_heavy_tails_are_limited(monkeypatch, n_rows, degrees, differs):
+    X = heavy_tails(n_rows, degrees)
+    autoencoder = AutoencoderTransformer(2, max_iter=6, early_stopping=False, random_state=0)
+    limited = autoencoder.fit(X).transform(X)
+    monkeypatch.setitem(_autoencoder._OPTIMIZERS, "soap", (Soap, {}))
+    assert np.array_equal(autoencoder.fit(X).transform(X), limited) != differs
 
 
 # ---------------------------------------------------------------------------------- hidden sides
@@ -326,7 +407,7 @@ def test_matrices_of_a_stack_move_as_each_by_itself(side, rank, in_place):
 def test_defaults_are_those_that_are_documented():
     options = Soap([start()]).defaults
     documented = {"lr": 8e-3, "betas": (0.9, 0.99), "eps": 1e-8, "rank": 32, "memory": 0.8}
-    assert options == {**documented, "period": 10, "in_place": False}
+    assert options == {**documented, "period": 10, "clip": math.inf, "in_place": False}
 
 
 def test_a_matrix_in_a_layer_of_ones_own_makes_the_next_layer_hidden():
