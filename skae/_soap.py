@@ -68,7 +68,7 @@ class Soap(torch.optim.Optimizer):
     ----------
     params : iterable
         As in any optimiser of torch.
-    lr : float, default=8e-3
+    lr : float, default=12e-3
     betas : tuple of float, default=(0.9, 0.99)
         Decays of the means of gradients and of their squares.
     eps : float, default=1e-8
@@ -101,7 +101,7 @@ class Soap(torch.optim.Optimizer):
     def __init__(
         self,
         params,
-        lr=8e-3,
+        lr=12e-3,
         betas=(0.9, 0.99),
         eps=1e-8,
         rank=32,

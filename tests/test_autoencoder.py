@@ -922,7 +922,7 @@ def test_an_interrupt_is_raised_and_nothing_is_lost(curve):
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_a_loss_that_is_not_finite_ends_training_with_the_last_good_weights(curve, early_stopping):
     parameters = {"early_stopping": early_stopping, "validation_fraction": 0.1, "max_iter": 30}
-    with pytest.warns(ConvergenceWarning, match=r"epoch 8.*lower learning_rate_init=0.008"):
+    with pytest.warns(ConvergenceWarning, match=r"epoch 8.*lower learning_rate_init=0.012"):
         spoiled = small(callbacks=[AtEpoch(8, spoil)], **parameters).fit(curve)
     assert spoiled.n_iter_ == 8
     good = small(**{**parameters, "max_iter": 7}).fit(curve)
@@ -1153,7 +1153,7 @@ def test_callbacks_see_the_fit_and_stay_as_they_were(curve):
     assert vars(recorder) == {"n_epochs": autoencoder.n_iter_}
     assert not hasattr(schedule, "lr_scheduler_")
     rates = autoencoder.net_.history[:, "lr"]
-    np.testing.assert_allclose(rates, 0.008 * 0.5 ** np.arange(len(rates)))
+    np.testing.assert_allclose(rates, 0.012 * 0.5 ** np.arange(len(rates)))
     fitted = dict(autoencoder.net_.callbacks_)
     assert fitted["recorder"].net_ is autoencoder.net_
     assert isinstance(fitted["LRScheduler"].lr_scheduler_, torch.optim.lr_scheduler.ExponentialLR)

@@ -879,14 +879,14 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def trained(holey):
     # with a seed of which the second or third start is better than the first
-    return small(max_iter=40, random_state=2).fit(holey)
+    return small(max_iter=40, random_state=6).fit(holey)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_all_options_train_on_a_mixed_frame_with_gaps(options, holey, trained):
     X = holey
     # networks without a start at factor analysis need more epochs to leave the mean row behind
-    model = small(**{"max_iter": 40, "random_state": 2, **options}).fit(X)
+    model = small(**{"max_iter": 40, "random_state": 6, **options}).fit(X)
     assert model.score(X) > 0.35
     assert model.reconstruct(X).dtypes.tolist() == X.dtypes.tolist()
     assert model.explained_variance_ratio_.sum() == pytest.approx(model.score(X), abs=1e-4)

@@ -406,7 +406,7 @@ def test_matrices_of_a_stack_move_as_each_by_itself(side, rank, in_place):
 
 def test_defaults_are_those_that_are_documented():
     options = Soap([start()]).defaults
-    documented = {"lr": 8e-3, "betas": (0.9, 0.99), "eps": 1e-8, "rank": 32, "memory": 0.8}
+    documented = {"lr": 12e-3, "betas": (0.9, 0.99), "eps": 1e-8, "rank": 32, "memory": 0.8}
     assert options == {**documented, "period": 10, "clip": math.inf, "in_place": False}
 
 
@@ -429,5 +429,5 @@ def test_what_rounding_leaves_of_a_side_that_has_axes_alone_makes_no_steps():
         optimizer = Soap([weight], rank=8)
         optimizer.turn(weight, 0)
         values.append(stepped(optimizer, weight, steps)[-1].double().numpy())
-    # Adam's steps are as long for rounding as for gradients: 60 of 8e-3
+    # Adam's steps are as long for rounding as for gradients: 60 of 12e-3
     np.testing.assert_allclose(*values, atol=1e-3)
