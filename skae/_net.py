@@ -659,6 +659,7 @@ class ReconstructionNet(NeuralNet):
         "lr",
         "max_epochs",
         "optimizer",
+        "optimizer__clip",
         "optimizer__fused",
         "optimizer__momentum",
         "optimizer__nesterov",

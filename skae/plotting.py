@@ -113,15 +113,15 @@ class _Fitted:
         if not self.goes_back:
             rows = self.rows(X)
             return self.drawn(rows), rows
-        rows = self.rows(X)
         try:
             # a copy, as steps may work in place
             given = check_array(
                 X, accept_sparse=True, dtype=np.float64, ensure_all_finite="allow-nan", copy=True
             )
-        except (TypeError, ValueError) as error:  # the steps make numbers of what is none
+        except (TypeError, ValueError) as error:
+            self.rows(X)  # says what is wrong with X, if it is not that steps make numbers of it
             raise self._no_way_back() from error
-        return given.toarray() if scipy.sparse.issparse(given) else given, rows
+        return given.toarray() if scipy.sparse.issparse(given) else given, self.rows(X)
 
     def codes(self, X):
         return np.asarray(self.autoencoder.transform(self.passed_on(X)))

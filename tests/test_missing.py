@@ -817,8 +817,8 @@ def test_numbers_that_are_held_otherwise_are_filled_as_they_are_held(holey, dtyp
     numbers = X["a"].round(1)
     fitted = small(n_components=3).fit(X.assign(a=numbers))
     expected = fitted.impute(X.assign(a=numbers))["a"]
-    held = numbers if dtype == "category" else numbers.astype(str).where(X["a"].notna(), None)
-    table = X.assign(a=held.astype(dtype))
+    held = numbers if dtype == "category" else numbers.astype(str)
+    table = X.assign(a=held.astype(dtype).where(X["a"].notna(), None))
     before = table.copy()
     filled = fitted.impute(table)["a"]
     pd.testing.assert_frame_equal(table, before)
