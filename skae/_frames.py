@@ -370,10 +370,7 @@ def encoded(X, categories):
         codes, found = _factorized(column(X, j))
         known, found = pd.Index(some), pd.Index(found)
         if known.inferred_type == "boolean" and pd.api.types.is_numeric_dtype(found.dtype):
-            known, found = (
-                known.astype(np.intp),
-                found.astype(np.float64),
-            )  # True is 1, as in Python
+            known, found = known.astype(np.intp), found.astype(np.float64)  # True is 1
         places = known.get_indexer(found)
         lookup = np.where(places < 0, np.nan, places + 1.0)
         values[:, j] = np.append(lookup, np.nan)[codes]  # code -1 is the last

@@ -277,7 +277,8 @@ class _Length:
 
     def begin(self, decay):
         """Begin a step."""
-        n_steps = self.state["step"]
+        # not the weight's steps: it may be the first that moves only since others are frozen
+        n_steps = self.state["n_lengths"] = self.state.get("n_lengths", 0) + 1
         self.is_known = n_steps > _N_FREE_STEPS
         self.share.fill_((1 - decay) / (1 - decay**n_steps))
 

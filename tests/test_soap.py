@@ -255,6 +255,19 @@ def test_gradients_of_zero_stay_zero_and_are_no_measure_of_nothing():
     assert moved.isfinite().all()
 
 
+def test_what_is_left_when_the_first_weight_is_frozen_is_measured_anew():
+    moved = []
+    for clip in (1e6, math.inf):  # of which neither shortens anything
+        optimizer, weights = pair(clip=clip)
+        go_on(optimizer, weights, gradients(9))
+        weights[0].grad = None
+        for _ in range(9):
+            weights[1].grad = torch.ones(5, dtype=torch.float64)
+            optimizer.step()
+        moved.append(weights[1].detach())
+    assert torch.equal(*moved)
+
+
 def test_each_group_has_its_own_usual_length():
     steps, values = 100 * gradients(9), []
     for others in ([], [{"params": [start()]}]):
