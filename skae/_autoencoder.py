@@ -510,6 +510,9 @@ class AutoencoderTransformer(
         "https://skae.readthedocs.io/en/latest/generated/{estimator_module}.{estimator_name}.html"
     )
 
+    # The PCA of a stream's rows so far. Files of early versions do not say.
+    _stream_pca = None
+
     _parameter_constraints: dict = {
         "n_components": [
             Interval(Integral, 1, None, closed="left"),
@@ -1276,25 +1279,26 @@ class AutoencoderTransformer(
 
     def _to_units(self, rows, device=None):
         device = self.device_ if device is None else device
-        mean = self._tensor(self.mean_.astype(rows.dtype), device)
-        scale = self.scale_
-        if isinstance(scale, np.ndarray):
-            scale = self._tensor(scale.astype(rows.dtype), device)
         # the caller's memory, where that will do, and so not to be changed
         is_lent = device.type == "cpu" and _is_lent(rows)
         rows = torch.from_numpy(rows) if is_lent else self._tensor(rows, device)
+        mean, scale = self._mean_and_scale(rows)
         units = rows.sub(mean).div_(scale)
         # Beyond any data, and small enough that no sum of squares is infinite in float32: finite
         # rows have finite codes.
         return units.clamp_(-1e15, 1e15)
 
+    def _mean_and_scale(self, rows):
+        return (
+            # copies, as these may be read-only
+            torch.tensor(some, dtype=rows.dtype, device=rows.device)
+            for some in (self.mean_, self.scale_)
+        )
+
     def _put_in_units(self, rows, outputs):
         """Write what the networks give into rows, in the units of the data."""
         units = in_rows(outputs, self._layout) if self._layout.categorical else outputs
-        mean, scale = (
-            torch.as_tensor(some, dtype=units.dtype, device=units.device)
-            for some in (self.mean_, self.scale_)
-        )
+        mean, scale = self._mean_and_scale(units)
         if units.device == rows.device:
             torch.addcmul(mean, units, scale, out=rows)
         else:
@@ -1344,8 +1348,11 @@ class AutoencoderTransformer(
         return self.init.estimator if isinstance(self.init, FrozenEstimator) else self.init
 
     @contextlib.contextmanager
-    def _fitting(self, X):
+    def _fitting(self, X, origin):
         """Check parameters, and give the context, device, random state and seed of a fit of X."""
+        with seeded(0, torch.device("cpu")):  # a penalty's layer may draw weights
+            self._check_combinations()
+            self._check_data(X, origin)
         device = resolve_device(self.device)
         random_state = self.random_state
         if random_state is None:
@@ -1361,9 +1368,7 @@ class AutoencoderTransformer(
             yield device, random_state, seed
 
     def _fit(self, X, origin):
-        self._check_combinations()
-        self._check_data(X, origin)
-        with self._fitting(X) as (device, random_state, seed):
+        with self._fitting(X, origin) as (device, random_state, seed):
             columns, pca = self._prepared(X, origin, device, random_state)
             data = columns.data
             self.init_scores_, best_score = [], math.nan
@@ -1377,7 +1382,7 @@ class AutoencoderTransformer(
             self._read_training(net, course)
             self._settle(net, data, pca.components_, at_start, origin, seed)
             net.forget_training()
-            self._is_stream = False
+            self._stream_pca = None
 
     def _prepared(self, X, origin, device, random_state):
         """Learn what does not need training; return the rows, and the PCA that is the start."""
@@ -1406,11 +1411,9 @@ class AutoencoderTransformer(
             self.alpha_ = 1e-4 if on_rows else 0.2 / max(self.n_samples_seen_, _ROWS_OF_ALPHA)
 
     def _partial_fit(self, X, origin):
-        self._check_combinations()
-        self._check_data(X, origin)
         is_first, axes = origin is not self, None
         left = contextlib.nullcontext() if is_first else _left_if_interrupted(self.net_)
-        with self._fitting(X) as (device, random_state, seed), left:
+        with self._fitting(X, origin) as (device, random_state, seed), left:
             if is_first:
                 net, data = self._begun(X, origin, device, random_state)
             else:
@@ -1430,9 +1433,8 @@ class AutoencoderTransformer(
                 components = filled_of(net.module_).components.cpu().numpy()
                 self._settle(net, data, components, False, origin, seed)
             else:
-                net.module_ = turned(net.module_.eval(), *axes).to(data.device).eval()
+                net.module_ = turned(net.module_, *axes).to(data.device).eval()
                 self.net_ = net  # another one where nothing of the optimiser was left
-            self._is_stream = True
 
     def _begun(self, X, origin, device, random_state):
         """Return the net of a new stream, and the first rows."""
@@ -1472,9 +1474,7 @@ class AutoencoderTransformer(
         """Return the net with what its optimiser remembers of the rows before."""
         has_all = self.net_.penalty is not None or self._active_penalty() is None
         # else it was fitted, or loaded, or had no weight of a penalty
-        if not (self._is_stream and self.net_.optimizer_ is not None and has_all):
-            if not self._is_stream:
-                self._stream_pca = None
+        if self.net_.optimizer_ is None or not has_all:
             module = unturned(copy.deepcopy(self.net_.module_))
             return self._net_of_stream(module, data).initialize()
         self.net_.module_ = unturned(self.net_.module_).train()  # all parts of it
@@ -1761,9 +1761,9 @@ class AutoencoderTransformer(
             )
         # With warm_start the networks are known to stay, but what they end in has to fit the loss
         # and the penalty.
-        names = ("output_activation", "penalty") if origin is self else self._structure()
-        for name in names:
-            here, there = self._structure()[name], origin._fitted_structure[name]
+        structure = self._structure()
+        for name in ("output_activation", "penalty") if origin is self else structure:
+            here, there = structure[name], origin._fitted_structure[name]
             if here != there:
                 raise ValueError(
                     f"{name} must be such that networks are as in the earlier fit from which"
@@ -1860,11 +1860,11 @@ class AutoencoderTransformer(
                 return chunked_components(columns.chunks(), n_components, random_state)
             if not self._layout.categorical:
                 return principal_components(X, self.mean_, self.scale_, n_components, random_state)
-        some = np.arange(n_samples)
         if is_large:
             n_some = min(n_samples, max(_MAX_READ // n_inputs, 2 * n_components))
             some = check_random_state(random_state).choice(n_samples, n_some, replace=False)
-        rows = columns.subset(some)[:].cpu().double().numpy()
+            columns = columns.subset(some)
+        rows = columns[:].cpu().double().numpy()
         return completed_components(rows, self._n_directions(), n_components, random_state)
 
     def _start(self, columns, pca, origin, dtype):
@@ -1925,8 +1925,8 @@ class AutoencoderTransformer(
         A variational encoder of your own gives both also where the penalty has no weight.
         """
         penalty = self._penalty()
-        is_shared = self.encoder is not None or bool(self.alpha)
-        return self.n_components_ * (1 + bool(penalty and penalty.variational and is_shared))
+        gives_both = self.encoder is not None or bool(self.alpha)
+        return self.n_components_ * (1 + bool(penalty and penalty.variational and gives_both))
 
     def _networks(self, inputs, dtype):
         """Return the encoder and decoder, or their branches where there is a linear skip."""
@@ -1983,9 +1983,7 @@ class AutoencoderTransformer(
     def _weighed(self, loss, data):
         """Return a loss of the entries that are there, whose mean over the rows is L."""
         rows = data.split(chunk_rows(self._width))
-        return (
-            MixedLoss(loss.to(data.device), self._layout, self._shares).to(data.device).weigh(rows)
-        )
+        return MixedLoss(loss, self._layout, self._shares).to(data.device).weigh(rows)
 
     def _criterion(self, data):
         loss = self._named_loss()
@@ -2170,8 +2168,8 @@ def filled_of(module):
 
 
 def _callback(net, kind):
-    """Return the net's callback of exactly a class, or None."""
-    return next((callback for _, callback in net.callbacks_ if type(callback) is kind), None)
+    """Return the net's callback of exactly a class."""
+    return next(callback for _, callback in net.callbacks_ if type(callback) is kind)
 
 
 def _same_weights(module, weights):
@@ -2180,14 +2178,12 @@ def _same_weights(module, weights):
 
 def _code_moments(module, components, chunks):
     """Return the moments of the codes of the rows, as the encoder has them."""
-    moments = None
-    for rows in chunks:
-        inputs = module.input(rows)
-        scores = inputs @ torch.from_numpy(components).to(inputs).T
-        if moments is None:
-            moments = CodeMoments(module.encoder(inputs), scores)
-        else:
-            moments.add(module.encoder(inputs), scores)
+    components = torch.from_numpy(components)
+    inputs = map(module.input, chunks)
+    pairs = ((module.encoder(rows), rows @ components.to(rows).T) for rows in inputs)
+    moments = CodeMoments(*next(pairs))
+    for pair in pairs:
+        moments.add(*pair)
     return moments
 
 

@@ -427,14 +427,14 @@ def n_empty_rows(X):
     return np.count_nonzero(np.isnan(X[some]).all(axis=1))
 
 
-def filled(X, values, categories=None, template=None):
+def filled(X, values, categories, template):
     """Return a copy of a table whose missing entries have values, and all others stay as they are.
 
     Parameters
     ----------
     X : ndarray or DataFrame of shape (n_samples, n_features)
     values : ndarray of shape (n_samples, n_features)
-    categories : list of (ndarray or None), default=None
+    categories : list of (ndarray or None), or None
         What codes stand for in each column of values.
     template : ndarray, DataFrame or None
         What :func:`no_rows_of` returned of a table whose columns have dtypes that hold values.

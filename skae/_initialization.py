@@ -412,7 +412,7 @@ def perceptron(widths, activation, dropout, init, tied_to=None):
 
 def _drawn(module, init):
     """Draw the weights of a network of ours anew, if ``init`` names a way to, and return it."""
-    for layer in module.modules() if isinstance(init, str) and init in INITS else ():
+    for layer in module.modules() if init in INITS else ():
         if isinstance(layer, nn.Linear):
             INITS[init](layer.weight)
         if isinstance(layer, nn.Linear | TiedLinear) and layer.bias is not None:

@@ -18,15 +18,14 @@ from skae._soap import Soap, hidden_sides
 from skae._torch import device_or_cpu, seeded
 from skae.penalties import L1, L2, Penalty
 
-# Those that treat each entry of the weights alike.
-_ENTRYWISE_OPTIMIZERS = (
+# Those that never ask for the value of J.
+_GRADIENT_OPTIMIZERS = (
     torch.optim.Adam,
     torch.optim.AdamW,
     torch.optim.SGD,
     torch.optim.RMSprop,
+    Soap,
 )
-# Those that never ask for the value of J.
-_GRADIENT_OPTIMIZERS = (*_ENTRYWISE_OPTIMIZERS, Soap)
 _CAPTURABLE_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, Soap)
 # How often held-out rows are corrupted: what one draw hides is mostly luck. Of four the mean tells
 # epochs apart as twice as many rows or more would.
@@ -514,8 +513,8 @@ class ReconstructionNet(NeuralNet):
     def _corrupted(self, x):
         if self.corruption is None:
             return x
-        # one's own may compute in another precision, as NumPy does
         rows = x if self.corruption in _KNOWN_CORRUPTIONS else x.nan_to_num()
+        # one's own may compute in another precision, as NumPy does
         corrupted = self.corruption(rows, self.corruption_level).to(x.dtype)
         return corrupted.masked_fill(x.isnan(), torch.nan)
 
@@ -691,9 +690,6 @@ class ReconstructionNet(NeuralNet):
         net = cls(module, criterion, callbacks=[], **settings)
         # not this class's own, which would make the weights ready for training
         super(ReconstructionNet, net).initialize()
-        net.history_, net.callbacks_, net.valid_losses_ = history, [], None
-        for name in _OF_TRAINING:
-            setattr(net, name, None)
-        net.batches_watched_, net.objective_read_ = False, True
-        net.module = net.module_
+        net.history_, net.callbacks_ = history, []
+        net.forget_training()
         return net

@@ -30,7 +30,7 @@ from skae._initialization import StreamPCA
 from skae._mixed import Layout, MixedInput, MixedLoss, MixedOutput, ObservedLoss, OnNumbers
 from skae._net import ReconstructionNet
 from skae._soap import Soap
-from skae._templates import NUMBERS, described_frame, frame_of_description, one_of
+from skae._templates import FLOATS, INTEGERS, described_frame, frame_of_description, one_of
 from skae._torch import device_or_cpu
 
 # Names in texts are for good: those who write and those who read may be releases apart.
@@ -116,9 +116,7 @@ _OBJECTS = {
 _WITH_DEFAULTS = {GaussianMixture, IncrementalPCA}
 _MODULE_NAMES = {cls.__name__: cls for cls in (*_LAYERS, *_MODULES)}
 _CONSTANT_NAMES = {id(value): name for name, value in _CONSTANTS.items()}
-_SCALARS = {
-    name: np.dtype(name).type for name in ("bool", *NUMBERS, "float16", "float32", "float64")
-}
+_SCALARS = {name: np.dtype(name).type for name in ("bool", *INTEGERS, *FLOATS)}
 # dtypes of tables without rows, whose size is not that of an array
 _EMPTY = r"[<>|]([biufcmM][0-9]{1,2}(\[[0-9a-zA-Z]{1,4}\])?|O|[SU][0-9]{1,6})"
 # What every module has.

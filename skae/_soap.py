@@ -83,8 +83,7 @@ class Soap(torch.optim.Optimizer):
     clip : float, default=inf
         How many times the root mean square of lengths so far, weighted as the means of squares are,
         is the most that all gradients of a group together may be long. Those that are longer are
-        shortened in place, as by torch's ``clip_grad_norm_``. Stacks of weights are left alone, as
-        they are of as many networks.
+        shortened in place, as by torch's ``clip_grad_norm_``.
     in_place : bool, default=False
         Whether a step may overwrite gradients: it takes less memory then, and a fiftieth less time
         for a step of a wide network.
@@ -182,7 +181,7 @@ class Soap(torch.optim.Optimizer):
 
     def _length_of(self, moving, group):
         """Return what is known of the length of a group's gradients, if that is limited."""
-        if not moving or group["clip"] == math.inf or any(one.weight.ndim > 2 for one in moving):
+        if not moving or group["clip"] == math.inf:
             return None
         first = moving[0]
         key = "length", first.weight

@@ -7,15 +7,15 @@ import pandas as pd
 
 from skae._frames import empty_frame, is_pandas
 
-NUMBERS = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
-_FLOATS = ["float16", "float32", "float64"]
+INTEGERS = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
+FLOATS = ["float16", "float32", "float64"]
 # What pandas and polars read from these names is what they wrote as such. Other names are not
 # read: that of a time zone may be that of a file.
-_PANDAS = {"bool", "object", *NUMBERS, *_FLOATS, "boolean", "Float32", "Float64"}
-_PANDAS |= {name.replace("i", "I", 1).replace("uI", "UI") for name in NUMBERS}
-_POLARS = {"Boolean", "String", "Categorical", "Null", "Float32", "Float64"}
-_POLARS |= {name.replace("i", "I", 1).replace("uI", "UI") for name in NUMBERS}
-_ARROW = {"bool", "string", "large_string", "halffloat", "float", "double", *NUMBERS}
+_CAPITAL = {name.replace("i", "I", 1).replace("uI", "UI") for name in INTEGERS}
+_CAPITAL |= {"Float32", "Float64"}
+_PANDAS = {"bool", "object", "boolean", *INTEGERS, *FLOATS, *_CAPITAL}
+_POLARS = {"Boolean", "String", "Categorical", "Null", *_CAPITAL}
+_ARROW = {"bool", "string", "large_string", "halffloat", "float", "double", *INTEGERS}
 
 
 def described_frame(frame):

@@ -221,7 +221,7 @@ def _pca_of(autoencoder):
     """Return an estimator that is the PCA of the rows that an autoencoder was fitted to."""
     module = autoencoder.net_.module_
     components = filled_of(module).components
-    if autoencoder._is_stream and autoencoder._stream_pca is not None:
+    if autoencoder._stream_pca is not None:
         components = torch.from_numpy(autoencoder._stream_pca.components)
     output = module.output if autoencoder._known_categories is not None else None
     nothing = Autoencoder(nn.Identity(), nn.Identity(), output, module.input)
@@ -298,12 +298,8 @@ def _neutral(plt):
     return plt.rcParams["text.color"]
 
 
-def _integers(plt):
+def _integer_ticks(plt):
     return plt.MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
-
-
-def _number(value):
-    return f"{value:+.2g}".replace("-", "−") if value else "0"
 
 
 def _beside(ax, handles, title):
@@ -510,7 +506,7 @@ class LossCurveDisplay:
             self._plot_scores(plt, axes[-1], score_kwargs, start_kwargs)
         self._mark_best(plt, best_kwargs)
         axes[-1].set_xlabel("Epoch")
-        axes[-1].xaxis.set_major_locator(_integers(plt))
+        axes[-1].xaxis.set_major_locator(_integer_ticks(plt))
         return self
 
     def _plot_loss(self, ax, loss_kwargs):
@@ -1158,7 +1154,7 @@ class ExplainedVarianceDisplay:
             ax.legend()
         ax.set(xlabel="Number of components", ylabel="Explained variance ratio, cumulative")
         ax.set_ylim(min(0, ax.get_ylim()[0]), 1)
-        ax.xaxis.set_major_locator(_integers(plt))
+        ax.xaxis.set_major_locator(_integer_ticks(plt))
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
@@ -1302,7 +1298,8 @@ class LatentTraversalDisplay(_RowsDisplay):
         n_steps = _checked_count("n_steps", n_steps, 5 if image_shape is None else 7, least=2)
         if not (isinstance(extent, Real) and 0 < extent < math.inf):
             raise ValueError(f"extent must be a positive finite number, got {extent!r}.")
-        steps = np.linspace(-extent, extent, n_steps)
+        # symmetric to the last bit, so that a step of none is zero
+        steps = extent * (np.arange(1 - n_steps, n_steps, 2) / (n_steps - 1))
         ways = np.sqrt(autoencoder.explained_variance_)[:, None] * np.eye(n_components)
         codes = _checked_center(center, n_components) + steps[:, None] * ways[chosen][:, None]
         decoded = fitted.drawn(autoencoder._decoded(codes.reshape(-1, n_components)))
@@ -1336,7 +1333,7 @@ class LatentTraversalDisplay(_RowsDisplay):
         plt = _pyplot(self)
         numbers = range(len(self.decoded)) if self.components is None else self.components
         names = [f"Component {i}" for i in numbers]
-        step_names = [f"{_number(step)} σ" if step else "0" for step in self.steps]
+        step_names = [f"{step:+.2g} σ".replace("-", "−") if step else "0" for step in self.steps]
         if self.image_shape is not None:
             self._plot_images(plt, ax, self.decoded, self.decoded, names, image_kwargs)
             for above, name in zip(self.axes_[0], step_names, strict=True):

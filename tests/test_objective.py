@@ -1081,6 +1081,23 @@ def test_hooks_of_a_penalty_are_tried_too(curve):
         small(penalty=Ended()).fit(curve)
 
 
+class Rotated(Penalty):
+    needs = ("code",)
+
+    def __call__(self, code):
+        return code.square().mean(dim=1)
+
+    def code_layer(self, n_components):
+        return nn.Linear(n_components, n_components)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_layers_of_a_penalty_are_not_drawn_from_the_users_generator(curve, method):
+    before = torch.get_rng_state()
+    getattr(small(penalty=Rotated(), alpha=0.1, warm_start=True).fit(curve), method)(curve)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_kl_of_the_smallest_weight_is_finite(curve):
     assert small(penalty="kl", alpha=1e-50, max_iter=2).fit(curve).score(curve) > 0.5
 

@@ -893,6 +893,14 @@ def test_images_are_decoded_codes(free):
     assert limits == {(display.decoded.min(), display.decoded.max())}
 
 
+@pytest.mark.parametrize("n_steps", [3, 5, 7, 9])
+@pytest.mark.parametrize("extent", [0.1, 0.7, 0.9, 1.1, 3.0])
+def test_steps_are_symmetric_about_exactly_none(free, extent, n_steps):
+    display = LatentTraversalDisplay.from_estimator(free, extent=extent, n_steps=n_steps)
+    assert np.array_equal(display.steps, -display.steps[::-1])
+    np.testing.assert_allclose(display.steps, np.linspace(-extent, extent, n_steps), atol=1e-15)
+
+
 def test_profiles_are_too_from_any_center_as_far_as_is_asked_for(free, images):
     center = free.transform(images[:1])[0]
     display = LatentTraversalDisplay.from_estimator(

@@ -279,6 +279,18 @@ def test_each_group_has_its_own_usual_length():
     assert torch.equal(*values)
 
 
+def test_weights_of_any_shape_are_limited():
+    moved = []
+    for shape, clip in (((2, 3), 1.5), ((2, 1, 3), 1.5), ((1, 2, 3, 1), 1.5), ((2, 3), math.inf)):
+        weight = nn.Parameter(torch.zeros(shape, dtype=torch.float64))
+        steps = long_ones().reshape(-1, *shape)
+        moved.append(stepped(Soap([weight], clip=clip), weight, steps)[-1].reshape(2, 3))
+    matrix, *others, unlimited = moved
+    for one in others:
+        torch.testing.assert_close(one, matrix, rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(unlimited, matrix, rtol=0.01)
+
+
 def heavy_tails(n_rows, degrees):
     rng = np.random.RandomState(0)
     latent = rng.standard_t(degrees, size=(n_rows, 2))
