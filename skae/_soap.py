@@ -184,9 +184,10 @@ class Soap(torch.optim.Optimizer):
         if not moving or group["clip"] == math.inf:
             return None
         first = moving[0]
-        key = "length", first.weight
+        key = "length", first.weight, group["clip"]
         if key not in self._moving:
-            self._moving[key] = _Length(first.state, first.weight)
+            nothing = group["eps"] ** 2 * sum(one.weight.numel() for one in moving)
+            self._moving[key] = _Length(first.state, first.weight, group["clip"], nothing)
         self._moving[key].begin(group["betas"][1])
         return self._moving[key]
 
@@ -211,9 +212,7 @@ class Soap(torch.optim.Optimizer):
         for group, moving, counted, length in self._groups:
             if length is not None:
                 whole = len(self._groups) == 1 and self.gradient is not None
-                length.limit(
-                    [self.gradient] if whole else [one.weight.grad for one in moving], group["clip"]
-                )
+                length.limit([self.gradient] if whole else [one.weight.grad for one in moving])
             turned = [one for one in moving if isinstance(one, _Turned)]
             for one in turned:
                 one.see(group["memory"])
@@ -265,14 +264,18 @@ def _remember(state, tensor, name=""):
 class _Length:
     """The usual length of gradients.
 
-    Its square is a mean of those so far, and kept with a weight of theirs.
+    Its square is a mean of those so far, and kept with a weight of theirs. All count as a little
+    longer, by what Adam takes for nothing: so none is zero, and after steps without gradients they
+    may be so long that weights move.
     """
 
-    def __init__(self, state, weight):
+    def __init__(self, state, weight, clip, nothing):
         self.state = state
         state.setdefault("square", torch.zeros((), dtype=weight.dtype, device=weight.device))
         self.share = torch.zeros_like(state["square"])
-        self.smallest = torch.full_like(state["square"], torch.finfo(weight.dtype).tiny)
+        # tensors, as each call takes half as long with these
+        self.most = torch.full_like(state["square"], clip**2)
+        self.nothing = torch.full_like(state["square"], nothing)
 
     def begin(self, decay):
         """Begin a step."""
@@ -281,16 +284,14 @@ class _Length:
         self.is_known = n_steps > _N_FREE_STEPS
         self.share.fill_((1 - decay) / (1 - decay**n_steps))
 
-    def limit(self, gradients, clip):
+    def limit(self, gradients):
         """Shorten gradients that are longer together than some times what is usual."""
-        square = sum(g.dot(g) for g in (gradient.reshape(-1) for gradient in gradients))
+        flat = [gradient.flatten() for gradient in gradients]
+        square = kept = sum((one.dot(one) for one in flat), start=self.nothing)
         if self.is_known:
-            # no division of zero by zero
-            most = torch.add(self.smallest, self.state["square"], alpha=clip**2)
-            kept = most.div_(square).clamp_(max=1)
-            square = square * kept
-            torch._foreach_mul_(gradients, kept.sqrt_())
-        self.state["square"].lerp_(square, self.share)
+            kept = torch.minimum(square, self.state["square"] * self.most)
+            torch._foreach_mul_(gradients, (kept / square).sqrt_())
+        self.state["square"].lerp_(kept, self.share)
 
 
 class _Plain:
