@@ -6,7 +6,7 @@ import math
 import torch
 from torch import nn
 
-from skae._torch import products
+from skae._torch import may_be_larger, products
 
 # Steps whose gradients are not shortened, as it is not known what is usual.
 _N_FREE_STEPS = 5
@@ -287,11 +287,13 @@ class _Length:
     def limit(self, gradients):
         """Shorten gradients that are longer together than some times what is usual."""
         flat = [gradient.flatten() for gradient in gradients]
-        square = kept = sum((one.dot(one) for one in flat), start=self.nothing)
-        if self.is_known:
-            kept = torch.minimum(square, self.state["square"] * self.most)
+        square = sum((one.dot(one) for one in flat), start=self.nothing)
+        most = self.state["square"] * self.most
+        if self.is_known and may_be_larger(square, most):
+            kept = torch.minimum(square, most)
             torch._foreach_mul_(gradients, (kept / square).sqrt_())
-        self.state["square"].lerp_(kept, self.share)
+            square = kept
+        self.state["square"].lerp_(square, self.share)
 
 
 class _Plain:

@@ -99,6 +99,14 @@ def may_have_gaps(x):
     return x.device.type != "cpu" or bool(x.sum().isnan())
 
 
+def may_be_larger(one, other):
+    """Return whether the value of one tensor may be larger than that of another.
+
+    To ask another device than the CPU would be to wait for it.
+    """
+    return one.device.type != "cpu" or bool(one > other)
+
+
 @contextlib.contextmanager
 def usual(device):
     """Compute inside a ``with`` block as if torch had no default device, and no autocast for one.
