@@ -1270,12 +1270,9 @@ class AutoencoderTransformer(
 
     def _tensor(self, rows, device=None):
         device = self.device_ if device is None else device
-        if scipy.sparse.issparse(rows):
-            rows = rows.toarray()
-            return torch.from_numpy(rows).to(device, inference_dtype(rows.dtype, device))
-        rows = np.ascontiguousarray(rows)  # torch knows no negative strides
-        # a copy, always: rows are the caller's, and may be read-only
-        return torch.tensor(rows, dtype=inference_dtype(rows.dtype, device), device=device)
+        # a copy, always: rows are the caller's, and may be read-only or have negative strides
+        rows = rows.toarray() if scipy.sparse.issparse(rows) else np.array(rows, order="C")
+        return torch.from_numpy(rows).to(device, inference_dtype(rows.dtype, device))
 
     def _to_units(self, rows, device=None):
         device = self.device_ if device is None else device
@@ -1480,6 +1477,10 @@ class AutoencoderTransformer(
         self.net_.module_ = unturned(self.net_.module_).train()  # all parts of it
         self.net_.batch_size = self._batch_size(len(data))
         self.net_.alpha, self.net_.eases = self.alpha_, self._eases()
+        optimizer, options = self._optimizer()
+        if type(self.net_.optimizer_) is optimizer is Soap:
+            for group in self.net_.optimizer_.param_groups:
+                group.update(options)
         return self.net_
 
     def _net_of_stream(self, module, data):
@@ -1598,6 +1599,9 @@ class AutoencoderTransformer(
     def _run(self, net, data):
         """Train a net, new or not, and return it."""
         with left_as_they_are(self.callbacks or []):
+            if net.initialized_:  # where there are copies, or those of an earlier part
+                net.callbacks = [DivergenceGuard(), *(self.callbacks or [])]
+                net.initialize_callbacks()
             # the target is the input; this one is for callbacks of skorch's that ask for one
             net.partial_fit(data, None if isinstance(data, RowsOnDemand) else data)
             net.callbacks_ = [(name, copy.copy(callback)) for name, callback in net.callbacks_]
@@ -2006,10 +2010,15 @@ class AutoencoderTransformer(
             return OnNumbers(corruption, self._layout)
         return corruption
 
-    def _make_net(self, module, data, max_iter, callbacks=(), split=None):
+    def _optimizer(self):
+        """Return the class of the optimiser, and its options."""
         optimizer, options = _OPTIMIZERS.get(self.optimizer, (self.optimizer, {}))
-        if optimizer is Soap and len(data) < _MANY_ROWS:
+        if optimizer is Soap and self.n_samples_seen_ < _MANY_ROWS:
             options = {}  # folds are trained as one, and so have one length of their gradients
+        return optimizer, options
+
+    def _make_net(self, module, data, max_iter, callbacks=(), split=None):
+        optimizer, options = self._optimizer()
         n_valid = 0 if split is None else self._n_held_out(len(data))
         on_cpu = data.device.type == "cpu"
         return ReconstructionNet(
@@ -2128,6 +2137,7 @@ def _is_lent(rows):
         and rows.dtype in (np.float32, np.float64)  # no other byte order is
         and rows.flags.writeable
         and rows.flags.c_contiguous
+        and min(rows.strides) >= 0  # that of a single row or column may be negative
     )
 
 

@@ -202,7 +202,8 @@ class Soap(torch.optim.Optimizer):
         for i, ((_, device, n_steps), some) in enumerate(alike.items()):
             place = device, len(self._groups), i
             if place not in self._counts:
-                self._counts[place] = torch.zeros((), device=device)
+                # of the type that torch's kernel takes it for
+                self._counts[place] = torch.zeros((), dtype=torch.float32, device=device)
             counted.append((self._counts[place].fill_(n_steps), some))
         return counted
 
@@ -215,7 +216,7 @@ class Soap(torch.optim.Optimizer):
                 length.limit([self.gradient] if whole else [one.weight.grad for one in moving])
             turned = [one for one in moving if isinstance(one, _Turned)]
             for one in turned:
-                one.see(group["memory"])
+                one.see(group["memory"], _least(group["betas"]))
             for count, some in counted:
                 _adam(some, count, group)
             for one in turned:
@@ -250,6 +251,15 @@ def _adam(moving, n_steps, group):
         amsgrad=False,
         maximize=False,
     )
+
+
+def _least(betas):
+    """Return how small the mean of squares can be, as a share of the square of the mean.
+
+    That is by the inequality of Cauchy and Schwarz, whatever gradients were.
+    """
+    beta1, beta2 = betas
+    return (1 - beta1**2 / beta2) * (1 - beta2) / (1 - beta1) ** 2
 
 
 def _remember(state, tensor, name=""):
@@ -351,8 +361,15 @@ class _Turned:
         self.is_due = n_steps % max(1, period // 5) == 0, n_steps % max(1, period) == 0
         return self.is_due
 
-    def see(self, memory):
-        """Find axes if that is due, and split the gradient."""
+    def see(self, memory, least):
+        """Find axes if that is due, and split the gradient.
+
+        Parameters
+        ----------
+        memory : float
+        least : float
+            What :func:`_least` returned.
+        """
         gradient, (is_product_due, are_axes_due) = self.weight.grad, self.is_due
         self._project(gradient, self.leading)
         if is_product_due:
@@ -361,7 +378,7 @@ class _Turned:
             share = {"beta": memory, "alpha": 1 - memory}
             self.addmm(self.product, *pair, **share, out=self.product)
         if are_axes_due:
-            self._find()
+            self._find(least)
             self._project(gradient, self.leading)
         if self.has_rest:
             self._add(gradient, self.leading, -1, out=self.rest)
@@ -371,7 +388,7 @@ class _Turned:
         self._add(self.weight, self.change, 1, out=self.weight)
         self.change.zero_()
 
-    def _find(self):
+    def _find(self, least):
         """Make a step of the power method, and have the mean gradient along the new axes."""
         # on Apple's GPUs it is missing in torch's earlier versions, and slower in later ones
         product = self.product.cpu() if self.product.device.type == "mps" else self.product
@@ -384,6 +401,10 @@ class _Turned:
         self._project(mean, leading)
         if self.has_rest:
             self._add(mean, leading, -1, out=mean)
+        # Means of squares are of the axes before. Where these had all of an entry, nothing is known
+        # of what new ones leave there, and its step could be of any length.
+        for mean, square in [self.along, self.means] if self.has_rest else [self.along]:
+            torch.maximum(square, mean.square().mul_(least), out=square)
 
     def _project(self, x, out):
         """Write what of x is along the axes."""

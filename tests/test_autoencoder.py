@@ -1289,6 +1289,26 @@ def test_an_mlp_class_can_be_given_as_a_callable(curve):
 # ------------------------------------------------------------------------------- rows in chunks
 
 
+@pytest.mark.parametrize("writeable", [True, False])
+def test_views_that_run_backwards_are_as_copies(curve, writeable):
+    fitted = small(max_iter=2).fit(curve)
+    codes = fitted.transform(curve)
+    # a view of one row is contiguous for NumPy, whatever its stride
+    for X, some in ((curve[::-1], codes[::-1]), (curve[:1][::-1], codes[:1][::-1])):
+        X.flags.writeable = some.flags.writeable = writeable
+        for method, rows in (
+            (fitted.transform, X),
+            (fitted.score_samples, X),
+            (fitted.inverse_transform, some),
+        ):
+            assert np.array_equal(method(rows), method(rows.copy()))
+    column = np.ascontiguousarray(curve[:, :1])[:, ::-1]
+    assert column.strides[1] < 0
+    column.flags.writeable = writeable
+    one, other = (small(n_components=1, max_iter=2).fit(x) for x in (column, column.copy()))
+    assert np.array_equal(one.transform(column), other.transform(column))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
 @pytest.mark.parametrize("parameters", [{}, TEXTBOOK, {"dropout": 0.3}, {"encoder": Encoder}])

@@ -388,6 +388,31 @@ def test_the_automatic_weight_of_the_penalty_is_that_for_all_rows_so_far(sheet):
     np.testing.assert_array_equal(given.transform(sheet), fitted.transform(sheet))
 
 
+def test_gradients_are_limited_from_1000_rows_on_however_small_the_parts(sheet):
+    rows = np.array(sheet[:3600])
+    rows[1250, 0] = 1e7  # without a limit R² falls to 0.56
+    scores = [streamed(small(), X, 300).score(sheet[3600:]) for X in (sheet[:3600], rows)]
+    assert scores[1] > scores[0] - 0.01
+
+
+class Counter(Callback):
+    n_epochs = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.n_epochs += 1
+
+
+def test_callbacks_hear_of_all_parts(sheet):
+    counter, later = Counter(), Counter()
+    fitted = small(callbacks=[counter]).partial_fit(sheet[:200])
+    for n_parts in (2, 3):
+        fitted.partial_fit(sheet[:200])
+        assert counter.n_epochs == n_parts
+    assert [name for name in vars(counter) if name.endswith("_")] == []
+    fitted.set_params(callbacks=[later]).partial_fit(sheet[:200])
+    assert (counter.n_epochs, later.n_epochs) == (3, 1)
+
+
 def test_rows_are_counted_from_a_fit_on_and_in_a_file(sheet, tmp_path):
     fitted = small().fit(sheet[:1600])
     assert fitted.n_samples_seen_ == 1600

@@ -45,6 +45,8 @@ def by_numpy(side, steps, lr, betas, eps, memory, rank):
     product, mean = np.zeros(axes.shape), np.zeros(weight.shape)
     squares = [np.zeros(weight.shape), np.zeros((axes.shape[1], weight.shape[1]))]
     has_rest = axes.shape[1] < len(weight)
+    # means of squares are no smaller, as a share of the square of the mean
+    least = (1 - betas[1]) / (1 - betas[0]) ** 2 * (1 - betas[0] ** 2 / betas[1])
     values = []
     for t, gradient in enumerate(steps):
         period = 5 if t < 10 else 10 if t < 100 else 20
@@ -53,11 +55,15 @@ def by_numpy(side, steps, lr, betas, eps, memory, rank):
         if t % period == 0:
             old, axes = axes, np.linalg.qr(product)[0]
             product = product @ old.T @ axes
-        mean = betas[0] * mean + (1 - betas[0]) * gradient  # it is linear: along any axes the same
 
         def split(x, axes=axes):
             return x - axes @ axes.T @ x, axes.T @ x
 
+        if t % period == 0:
+            squares = [
+                np.maximum(a, least * b**2) for a, b in zip(squares, split(mean), strict=True)
+            ]
+        mean = betas[0] * mean + (1 - betas[0]) * gradient  # it is linear: along any axes the same
         squares = [
             betas[1] * square + (1 - betas[1]) * part**2
             for square, part in zip(squares, split(gradient), strict=True)
@@ -105,6 +111,36 @@ def test_axes_become_eigenvectors_of_the_products_of_gradients():
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-12)
     # to the noise of the few gradients that are remembered, in a ratio of three from axis to axis
     assert (np.abs(np.diag(axes.T @ vectors)) > 0.9).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 10, 15])
+@pytest.mark.parametrize("side", [0, 1])
+def test_no_entry_makes_longer_steps_than_with_adam_whatever_new_axes_drop(side, seed):
+    lr, (beta1, beta2) = 0.01, (0.9, 0.99)
+    steps = np.random.RandomState(seed).standard_t(0.5, size=(30, *SHAPE))
+    weight = nn.Parameter(torch.zeros(SHAPE, dtype=torch.float64))
+    optimizer = Soap([weight], lr=lr, betas=(beta1, beta2), rank=2)
+    optimizer.turn(weight, side)
+    lengths = torch.stack(stepped(optimizer, weight, steps)).diff(dim=0).flatten(1).norm(dim=1)
+    # by the inequality of Cauchy and Schwarz, of 36 entries of the rest and 12 along axes
+    n_steps = torch.arange(2, 31)
+    longest = lr * (1 - beta2**n_steps).sqrt() / (1 - beta1**n_steps)
+    longest *= (1 - beta1) / math.sqrt((1 - beta2) * (1 - beta1**2 / beta2))
+    assert (lengths <= (math.sqrt(36) + math.sqrt(12)) * longest).all()
+
+
+def test_steps_are_counted_in_float32_whatever_the_default_is():
+    # torch's kernel for CUDA reads them as such
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        optimizer, weights = pair()
+        go_on(optimizer, weights, gradients(2))
+    finally:
+        torch.set_default_dtype(before)
+    (count,) = optimizer._counts.values()
+    assert count.dtype == torch.float32
+    assert count == 2
 
 
 # ------------------------------------------------------------------------- as other optimisers
