@@ -46,6 +46,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "write_computation_times": False,
     "run_stale_examples": True,  # what they show may have changed, though they have not
+    "parallel": 2,  # so many examples at once
 }
 
 # Pages of scikit-learn, by what docstrings call them. Nothing is downloaded to know them.
