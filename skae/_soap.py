@@ -221,14 +221,16 @@ class Soap(torch.optim.Optimizer):
                 _adam(some, count, group)
             for one in turned:
                 one.move()
+            if turned:
+                torch._foreach_zero_([one.change for one in turned])
 
     def _of(self, weight, group):
-        if weight not in self._moving:
+        one = self._moving.get(weight)  # once, as torch's tensors are slow to hash
+        if one is None:
             state, of_axes = self.state[weight], (group["rank"], group["in_place"])
-            self._moving[weight] = (
-                _Turned(weight, state, *of_axes) if "side" in state else _Plain(weight, state)
-            )
-        return self._moving[weight]
+            one = _Turned(weight, state, *of_axes) if "side" in state else _Plain(weight, state)
+            self._moving[weight] = one
+        return one
 
 
 def _adam(moving, n_steps, group):
@@ -333,14 +335,16 @@ class _Turned:
         # no rest where all is along axes: of rounding Adam would make whole steps
         self.has_rest = n_side > rank
         self.buffer = torch.empty_like(weight) if self.has_rest and not in_place else None
-        shape = (n_other, rank) if self.is_columns else (rank, n_other)
-        self.leading = weight.new_empty(*stack, *shape)
+        # for rows too, as products of few columns take several times as long as those of few rows
+        self.leading = weight.new_empty(*stack, n_other, rank)
         self.change = torch.zeros_like(self.leading)
         if "axes" not in state:
             state["axes"] = torch.eye(n_side, rank).to(weight).repeat(*stack, 1, 1)
             state["product"] = torch.zeros_like(state["axes"])
         # axes, and the mean outer product of gradients times these
         self.axes, self.product = state["axes"], state["product"]
+        # views that stay, made once, as that takes a third of the time of a small product
+        self.along_axes, self.change_along_axes = map(self._factors, (self.leading, self.change))
         state.setdefault("step", 0)
         self.along = _remember(state, self.leading, "leading_")
         self.means = _remember(state, weight) if self.has_rest else None
@@ -373,20 +377,18 @@ class _Turned:
         gradient, (is_product_due, are_axes_due) = self.weight.grad, self.is_due
         self._project(gradient, self.leading)
         if is_product_due:
-            leading = self.leading
-            pair = (gradient.mT, leading) if self.is_columns else (gradient, leading.mT)
             share = {"beta": memory, "alpha": 1 - memory}
-            self.addmm(self.product, *pair, **share, out=self.product)
+            units = gradient.mT if self.is_columns else gradient
+            self.addmm(self.product, units, self.leading, **share, out=self.product)
         if are_axes_due:
             self._find(least)
             self._project(gradient, self.leading)
         if self.has_rest:
-            self._add(gradient, self.leading, -1, out=self.rest)
+            self.addmm(gradient, *self.along_axes, alpha=-1, out=self.rest)
 
     def move(self):
         """Add what is along the axes, where Adam has moved the rest of the weight."""
-        self._add(self.weight, self.change, 1, out=self.weight)
-        self.change.zero_()
+        self.addmm(self.weight, *self.change_along_axes, out=self.weight)
 
     def _find(self, least):
         """Make a step of the power method, and have the mean gradient along the new axes."""
@@ -394,24 +396,22 @@ class _Turned:
         product = self.product.cpu() if self.product.device.type == "mps" else self.product
         axes = torch.linalg.qr(product).Q.to(self.product)
         leading, _ = self.along
-        mean = self.means[0] if self.has_rest else torch.zeros_like(self.weight)
-        self._add(mean, leading, 1, out=mean)
+        rest = self.means[0] if self.has_rest else torch.zeros_like(self.weight)
+        mean = self.addmm(rest, *self._factors(leading))
         self.product.copy_(self.product @ (self.axes.mT @ axes))
         self.axes.copy_(axes)
         self._project(mean, leading)
         if self.has_rest:
-            self._add(mean, leading, -1, out=mean)
+            self.addmm(mean, *self._factors(leading), alpha=-1, out=rest)
         # Means of squares are of the axes before. Where these had all of an entry, nothing is known
         # of what new ones leave there, and its step could be of any length.
         for mean, square in [self.along, self.means] if self.has_rest else [self.along]:
             torch.maximum(square, mean.square().mul_(least), out=square)
 
     def _project(self, x, out):
-        """Write what of x is along the axes."""
-        pair = (x, self.axes) if self.is_columns else (self.axes.mT, x)
-        self.mm(*pair, out=out)
+        """Write what of x is along the axes, which are columns there."""
+        self.mm(x if self.is_columns else x.mT, self.axes, out=out)
 
-    def _add(self, x, leading, factor, out):
-        """Write x plus a multiple of what is along the axes."""
-        pair = (leading, self.axes.mT) if self.is_columns else (self.axes, leading)
-        self.addmm(x, *pair, alpha=factor, out=out)
+    def _factors(self, leading):
+        """Return the factors of what is along the axes, in the weight's shape."""
+        return (leading, self.axes.mT) if self.is_columns else (self.axes, leading.mT)

@@ -104,7 +104,7 @@ def may_be_larger(one, other):
 
     To ask another device than the CPU would be to wait for it.
     """
-    return one.device.type != "cpu" or bool(one > other)
+    return one.device.type != "cpu" or one.item() > other.item()
 
 
 @contextlib.contextmanager
