@@ -469,9 +469,10 @@ class AutoencoderTransformer(
 
     After training the codes are turned to their principal axes: on the training rows they are
     centred, uncorrelated and in falling variance, and each covaries positively with the principal
-    component that it covaries most with. Reconstructions are not changed by this. Where the
-    penalty depends on the axes (``'activity_l1'``, ``'kl'``) codes are ordered by their variance
-    and given that sign, and stay as they are otherwise.
+    component that it covaries most with. (Nearly so where PCA is kept and entries are missing.)
+    Reconstructions are not changed by this. Where the penalty depends on the axes
+    (``'activity_l1'``, ``'kl'``) codes are ordered by their variance and given that sign, and stay
+    as they are otherwise.
 
     Weights are float32. Rows are mapped in their own precision, float64 in float64.
 

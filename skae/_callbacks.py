@@ -247,6 +247,9 @@ def _is_finite(value):
 class DivergenceGuard(Callback):
     """End training at a loss or weight that is not finite, with the last weights that were.
 
+    Where no rows are held out, training rows must have finite losses under the weights that are
+    kept, or it goes back to the start: those while training are of other weights, not averages.
+
     Attributes
     ----------
     good_iter_ : int
@@ -256,7 +259,8 @@ class DivergenceGuard(Callback):
     """
 
     def on_train_begin(self, net, **kwargs):
-        self.good_iter_, self.good_weights_ = 0, net.state()
+        self.start_weights_ = net.state()
+        self.good_iter_, self.good_weights_ = 0, self.start_weights_
         # a user's module may hold infinities on purpose: a mask, say
         self.watched_ = [name for name, value in self.good_weights_.items() if _is_finite(value)]
         self.losses_, self.diverged_ = [], False
@@ -269,8 +273,14 @@ class DivergenceGuard(Callback):
         else:
             self.diverged_ = net.stop_training_ = True
 
-    def on_train_end(self, net, **kwargs):
+    def on_train_end(self, net, X=None, **kwargs):
+        kept = "the last good weights"
         if self.diverged_:
             net.load_state(self.good_weights_)
-            warn_of_divergence(len(self.losses_), "the last good weights", net.lr)
-        del self.good_weights_
+        train, valid = net.get_split_datasets(X)
+        if self.good_iter_ and valid is None and not _is_finite(net.losses(train)):
+            net.load_state(self.start_weights_)
+            self.good_iter_, self.diverged_, kept = 0, True, "the start"
+        if self.diverged_:
+            warn_of_divergence(len(self.losses_), kept, net.lr)
+        del self.good_weights_, self.start_weights_

@@ -42,7 +42,14 @@ def code_density(codes, seed):
     n_clusters = min(max(n_clusters, 1), _MAX_COMPONENTS, len(np.unique(codes, axis=0)))
     # NumPy in, NumPy out, also while scikit-learn dispatches to other libraries, when this way to
     # start is not to be had.
-    mixture = GaussianMixture(n_clusters, init_params="k-means++", tol=1e-2, random_state=seed)
+    mixture = GaussianMixture(
+        n_clusters,
+        init_params="k-means++",
+        tol=1e-2,
+        # what is added to variances must not be lost in rounding where training went far
+        reg_covar=max(1e-6, 1e-12 * float(codes.var(axis=0).max())),
+        random_state=seed,
+    )
     with (
         config_context(array_api_dispatch=False),
         np.errstate(under="ignore"),

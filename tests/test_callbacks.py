@@ -656,6 +656,20 @@ def test_training_ends_where_something_is_not_finite_with_the_weights_before(X, 
     )
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_where_the_kept_weights_have_no_finite_loss_the_start_is_restored(X, value):
+    guard = DivergenceGuard()
+    # the last epoch's steps have had theirs then
+    callbacks = [AtEpoch(6, "on_epoch_end", spoil_loss(value)[1]), guard]
+    options = {"criterion": SpoilableSquaredError, "callbacks": callbacks}
+    with pytest.warns(ConvergenceWarning, match="ended there with the start"):
+        net = fitted(X, train_split=None, **options)
+    assert guard.diverged_
+    assert guard.good_iter_ == 0
+    assert_same_weights(net.module_, fitted(X, max_epochs=0).module_.state_dict())
+    fitted(X, **options)  # without a warning: held-out rows have judged the weights themselves
+
+
 @pytest.mark.parametrize("max_epochs", [0, 1, 6])
 def test_where_all_is_finite_the_guard_does_nothing(X, max_epochs):
     guard = DivergenceGuard()

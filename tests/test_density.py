@@ -49,6 +49,16 @@ def test_there_are_five_rows_for_each_direction_of_a_component_and_ten_component
     assert code_density(normal(n_rows, n_components), 0).n_components == expected
 
 
+@pytest.mark.parametrize("exponent", [20, 60, 120])
+def test_codes_of_any_size_have_the_same_density_in_their_units(exponent):
+    codes, unit = three_groups(), 2.0**exponent
+    mixture, far = code_density(codes, 0), code_density(unit * codes, 0)
+    # 1e-6 is added to variances of 1 and more, and to larger ones what is less beside them
+    np.testing.assert_allclose(far.weights_, mixture.weights_, rtol=1e-5)
+    np.testing.assert_allclose(far.means_ / unit, mixture.means_, atol=1e-5)
+    np.testing.assert_allclose(far.covariances_ / unit**2, mixture.covariances_, atol=1e-5)
+
+
 @pytest.mark.parametrize("n_distinct", [1, 2, 3, 9, 12])
 def test_there_are_no_more_components_than_distinct_codes(n_distinct):
     codes = np.repeat(100 * normal(n_distinct), 30, axis=0)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy import optimize, special
 from sklearn.base import clone
+from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -924,6 +925,16 @@ def test_a_fit_that_diverges_at_once_keeps_its_start_and_warns(curve):
             autoencoder.fit(curve)
         assert len(autoencoder.init_scores_) == n_init
         assert np.isfinite(autoencoder.transform(curve)).all()
+
+
+def test_a_fit_whose_average_went_too_far_keeps_its_start_and_warns():
+    # at the end of an epoch in which the steps' losses and all weights were finite still
+    X, steps = load_wine().data, {"optimizer": "sgd", "alpha": 100, "early_stopping": False}
+    with pytest.warns(ConvergenceWarning, match="not finite"):
+        autoencoder = AutoencoderTransformer(max_iter=5, random_state=0, **steps).fit(X)
+    assert autoencoder.best_iter_ == 0
+    start = AutoencoderTransformer(max_iter=0, random_state=0).fit(X)
+    np.testing.assert_array_equal(autoencoder.transform(X), start.transform(X))
 
 
 def test_rows_and_columns_may_be_reversed_views(curve):
