@@ -227,7 +227,7 @@ class AutoencoderTransformer(
 
     linear_skip : bool, default=True
         Whether the networks have a linear path around them. With it the branches see input that is
-        softly clipped at 4 of its standard deviations, so that far outside the training data the
+        softly clipped at four times its largest value, so that far outside the training data the
         model is linear.
 
     tied_weights : bool, default=False
@@ -308,7 +308,9 @@ class AutoencoderTransformer(
         square of those so far is shortened to that. ``'sgd'`` has Nesterov's momentum of 0.9.
 
     learning_rate_init : float, default=12e-3
-        Learning rate. It is constant unless a callback changes it.
+        Learning rate. Where rows are held out it is a quarter of this once training has come to
+        an end for the first time, see `n_iter_no_change`; otherwise it is constant, unless a
+        callback changes it.
 
     batch_size : int or 'auto', default='auto'
         Largest number of rows in a training step. ``'auto'`` is four times the square root of the
@@ -338,7 +340,9 @@ class AutoencoderTransformer(
         codes longer than four fifths of the rows, ``'auto'`` is a tenth of any number.)
 
     n_iter_no_change : int, default=15
-        How many epochs may pass without a gain of ``tol`` before training ends.
+        How many epochs may pass without a gain of ``tol`` before training ends. With rows that are
+        held out once, and not in turn, it goes on from the best epoch at a quarter of the learning
+        rate then, until as many pass again.
 
     tol : float, default=1e-4
         Smallest gain in held-out R² that counts as one.

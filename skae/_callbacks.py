@@ -11,6 +11,9 @@ from skorch.callbacks import Callback
 from skae._compat import warn
 from skae._net import share_avoided
 
+# What the rate is multiplied by where training has come to its first end.
+_SLOWER = 0.25
+
 
 def significant(gains, n_train=None, level=0.05):
     """Whether some gains are more than luck: a one-sided paired t-test.
@@ -142,6 +145,10 @@ class Course:
     def best_score(self):
         return self.scores[self.best_iter]
 
+    def wait_again(self):
+        """Count epochs without a gain from here."""
+        self._n_stale = 0
+
     @property
     def has_ended(self):
         """Whether as many epochs as may have passed without a gain."""
@@ -188,6 +195,9 @@ class Floor(Callback):
 class EarlyStopping(Callback):
     """End training when the held-out loss stops falling, and go back to the best epoch.
 
+    The first time that it does, training goes on from the best epoch at a lower rate: an average
+    of weights at a high one is near a minimum, and not at it.
+
     Parameters
     ----------
     n_iter_no_change : int
@@ -200,6 +210,8 @@ class EarlyStopping(Callback):
     Attributes
     ----------
     course_ : Course
+    is_slow_ : bool
+        Whether the rate is the lower one.
     """
 
     def __init__(self, n_iter_no_change, tol, floor=True):
@@ -214,7 +226,7 @@ class EarlyStopping(Callback):
         self.course_ = Course(
             losses, net.baseline(valid), self.n_iter_no_change, self.tol, floor_losses
         )
-        self.best_weights_ = net.state()
+        self.best_weights_, self.is_slow_ = net.state(), False
         if self.floor:
             self.floor_ = Floor(self.course_)
             self.floor_.on_train_begin(net, X)
@@ -225,8 +237,17 @@ class EarlyStopping(Callback):
             losses = losses * torch.nan  # the guard has the weights before, whatever these say
         if self.course_.add(losses):
             self.best_weights_ = net.state()
-        if self.course_.has_ended:
+        if self.course_.has_ended and self.is_slow_:
             net.stop_training_ = True
+        elif self.course_.has_ended:
+            self._slow_down(net)
+
+    def _slow_down(self, net):
+        self.is_slow_ = True
+        self.restore(net)
+        self.course_.wait_again()
+        for group in net.optimizer_.param_groups:
+            group["lr"] *= _SLOWER
 
     def on_train_end(self, net, **kwargs):
         self.restore(net)

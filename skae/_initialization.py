@@ -610,7 +610,7 @@ def with_linear_skip(encoder, decoder, to_code, to_row, inputs, columns, n_more)
     inputs : InputRows of shape (n_samples, n_inputs)
         What the encoder sees.
     columns : InputRows of shape (n_samples, n_inputs)
-        The same with gaps. Its deviations say where the encoder's branch bends its input.
+        The same with gaps. How far it reaches says where the encoder's branch bends its input.
     n_more : int
         How many outputs the encoder has beyond codes, in which the linear path has no part.
 
@@ -620,20 +620,14 @@ def with_linear_skip(encoder, decoder, to_code, to_row, inputs, columns, n_more)
     """
     to_code.to(inputs.device)
     with torch.no_grad():
-        row_clip = _soft_clip(columns.chunks)
-        code_clip = _soft_clip(lambda: map(to_code, inputs.chunks()))
+        row_clip = SoftClip(_largest(columns.chunks()))
+        code_clip = SoftClip(_largest(map(to_code, inputs.chunks())))
     if n_more:
         to_code = nn.Sequential(to_code, nn.ConstantPad1d((0, n_more), 0.0))
     return (
         LinearSkip(to_code, encoder, row_clip),
         LinearSkip(to_row, decoder, code_clip),
     )
-
-
-def _soft_clip(chunks):
-    """Return what bends rows beyond most of them, and where some are further out beyond all."""
-    reach = _largest(chunks())
-    return SoftClip(_deviations(chunks()).to(reach), reach=reach)
 
 
 def _largest(chunks):

@@ -125,21 +125,18 @@ class TiedLinear(nn.Module):
 
 
 class SoftClip(nn.Module):
-    """Bend each coordinate at some standard deviations, leaving its scale near 0 as it is.
+    """Bend each coordinate beyond the training data, leaving its scale near 0 as it is.
 
     ``c(u) = u / sqrt(1 + (u / bound)**2)`` is u for small u and never beyond ``bound``, which is
-    ``at * sigma``, or ``reach`` where that is more. Outside the range of the training data what
-    follows therefore saturates; without it a few extreme rows of a heavy-tailed table make the
-    error on new rows explode.
+    ``at * largest``. Far outside the range of the training data what follows therefore saturates;
+    without it a few extreme rows of a heavy-tailed table make the error on new rows explode.
 
     Parameters
     ----------
-    sigma : Tensor of shape (n_features,)
-        Standard deviation of each coordinate.
+    largest : Tensor of shape (n_features,)
+        Largest absolute value of each coordinate.
     at : float, default=4.0
-        Where to bend, in standard deviations.
-    reach : Tensor of shape (n_features,), default=None
-        How far from zero there are data to learn from.
+        Where to bend, in multiples of that.
 
     **Shape**
 
@@ -155,12 +152,11 @@ class SoftClip(nn.Module):
             [4.0000]])
     """
 
-    def __init__(self, sigma, at=4.0, reach=None):
+    def __init__(self, largest, at=4.0):
         super().__init__()
         # The floor, a millionth of the mean feature's deviation, keeps the gradient finite where a
         # coordinate is constant in the training data.
-        bound = at * sigma.clamp_min(1e-6)
-        self.register_buffer("bound", bound if reach is None else bound.maximum(reach))
+        self.register_buffer("bound", at * largest.clamp_min(1e-6))
 
     def forward(self, u):
         ratio = u / self.bound

@@ -168,10 +168,11 @@ class Scripted(torch.optim.Optimizer):
 
     def __init__(self, parameters, lr, rows):
         super().__init__(parameters, {"lr": lr})
-        self.rows = iter(rows)
+        self.rows, self.rates = iter(rows), []
 
     @torch.no_grad()
     def step(self, closure):
+        self.rates.append(self.param_groups[0]["lr"])
         with torch.enable_grad():
             loss = closure()
         (parameter,) = self.param_groups[0]["params"]
@@ -349,44 +350,77 @@ def test_scores_are_means_in_float64(X):
     np.testing.assert_allclose(early_stopping.course_.scores, expected, rtol=0, atol=1e-15)
 
 
+def assert_ends(net, n_fast, n_epochs):
+    """Assert that training slowed down and ended after so many epochs, of one step each."""
+    rate = net.lr
+    assert net.optimizer_.rates == [rate] * n_fast + [0.25 * rate] * (n_epochs - n_fast)
+    assert len(net.history) == n_epochs < net.max_epochs
+
+
 @pytest.mark.parametrize(
-    ("scores", "n_iter_no_change", "n_epochs"),
+    ("scores", "n_iter_no_change", "n_fast", "n_epochs"),
     [
-        ([0.5, 0.5, 0.5, 0.5, 0.5], 1, 2),
-        ([0.5, 0.5, 0.5, 0.5, 0.5], 3, 4),
-        ([0.5, 0.4, 0.6, 0.5, 0.5], 2, 5),  # the gain in between starts the count again
-        ([0.5, 0.4, 0.3, 0.6, 0.7], 2, 3),
-        ([0.0, 0.0, 0.9], 2, 2),  # the start counts
-        ([-0.5, -0.4, -0.3, -0.2], 3, 3),  # gains on what is worse than the start are none
+        ([0.5] * 9, 1, 2, 3),
+        ([0.5] * 9, 3, 4, 7),
+        ([0.5, 0.4, 0.6, 0.5, 0.5, 0.7, 0.5, 0.5, 0.9], 2, 5, 8),  # after a gain it counts again
+        ([0.5, 0.4, 0.3, 0.6, 0.7, 0.7, 0.7, 0.9], 2, 3, 7),
+        ([0.0, 0.0, 0.9, 0.9, 0.9, 0.9], 2, 2, 5),  # the start counts
+        # gains on what is worse than the start are none
+        ([-0.5, -0.4, -0.3, -0.2, -0.1, -0.05, 0.5], 3, 3, 6),
     ],
 )
-def test_training_ends_after_so_many_epochs_without_a_gain(scores, n_iter_no_change, n_epochs):
+def test_training_slows_down_and_then_ends_after_so_many_epochs_without_a_gain(
+    scores, n_iter_no_change, n_fast, n_epochs
+):
     net, early_stopping = with_scores(scores, n_iter_no_change=n_iter_no_change)
-    assert len(net.history) == n_epochs
+    assert_ends(net, n_fast, n_epochs)
     assert len(early_stopping.course_.scores) == 1 + n_epochs
 
 
-@pytest.mark.parametrize(("n_iter_no_change", "n_epochs"), [(2, 3), (3, 7)])
-def test_patience_counts_from_the_last_gain_of_tol(n_iter_no_change, n_epochs):
+@pytest.mark.parametrize(("n_iter_no_change", "n_fast", "n_epochs"), [(2, 3, 6), (3, 7, 10)])
+def test_patience_counts_from_the_last_gain_of_tol(n_iter_no_change, n_fast, n_epochs):
     # 0.512 is the first that is 0.01 above 0.5; 0.511 later is not 0.01 above that
-    scores = [0.5, 0.504, 0.508, 0.512, 0.511, 0.513, 0.514, 0.515]
+    scores = [0.5, 0.504, 0.508, 0.512, 0.511, 0.513, 0.514, 0.515, 0.516, 0.517, 0.518]
     net, _ = with_scores(scores, n_iter_no_change=n_iter_no_change, tol=0.01)
-    assert len(net.history) == n_epochs
+    assert_ends(net, n_fast, n_epochs)
+
+
+def test_training_goes_on_slowly_from_the_best_epoch(X):
+    begun, ended = [], []
+
+    class Watch(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            begun.append((net.optimizer_.param_groups[0]["lr"], weights(net.module_)))
+
+        def on_epoch_end(self, net, **kwargs):
+            ended.append(weights(net.module_))
+
+    early_stopping = EarlyStopping(5, 0.0)
+    X = X @ torch.tensor(np.random.RandomState(1).normal(size=(4, 4))).float()
+    fitted(X, callbacks=[Watch(), early_stopping], max_epochs=100, lr=0.2)
+    rates = [rate for rate, _ in begun]
+    n_fast = rates.count(0.2)
+    assert rates == [0.2] * n_fast + [0.05] * (len(rates) - n_fast)
+    best = int(np.argmax(early_stopping.course_.scores[: n_fast + 1]))
+    assert 0 < best < n_fast
+    _, first_slow = begun[n_fast]
+    for name, value in first_slow.items():
+        assert torch.equal(value, ended[best - 1][name]), name
 
 
 def test_a_gain_that_is_not_significant_yet_keeps_training_going(lucky):
-    rows = towards_the_lucky_mean(0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0)
+    rows = towards_the_lucky_mean(0.2, 0.4, 0.6, 0.8, *[1.0] * 7)
     net, early_stopping = stopped(lucky, [0.0] * 4, rows, n_iter_no_change=2)
     assert early_stopping.course_.best_iter == 0
-    assert len(net.history) == 7
+    assert_ends(net, 7, 9)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_an_epoch_without_a_finite_held_out_loss_is_never_kept(X, value):
-    rows = [[0.5] * 4, [value] * 4, [value] * 4, [value] * 4]
+    rows = [[0.5] * 4, *[[value] * 4] * 6]
     net, early_stopping = stopped(torch.ones(N_ROWS, 4), [0.0] * 4, rows, n_iter_no_change=2)
     assert early_stopping.course_.best_iter == 1
-    assert len(net.history) == 3
+    assert_ends(net, 3, 5)
     assert torch.equal(net.module_.decoder.row, torch.full((4,), 0.5))
 
 
