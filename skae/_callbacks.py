@@ -298,8 +298,8 @@ class DivergenceGuard(Callback):
         kept = "the last good weights"
         if self.diverged_:
             net.load_state(self.good_weights_)
-        train, valid = net.get_split_datasets(X)
-        if self.good_iter_ and valid is None and not _is_finite(net.losses(train)):
+        is_judged = net.train_split is not None
+        if self.good_iter_ and not is_judged and not _is_finite(net.losses(net.get_dataset(X))):
             net.load_state(self.start_weights_)
             self.good_iter_, self.diverged_, kept = 0, True, "the start"
         if self.diverged_:
