@@ -104,7 +104,7 @@ from skae._persistence import (
 from skae._progress import ProgressBar, TrainingTask, fit_task
 from skae._soap import Soap
 from skae._threads import one_thread, restored_threads
-from skae._torch import inference_dtype, may_have_gaps, resolve_device, seeded, usual
+from skae._torch import in_float64, inference_dtype, may_have_gaps, resolve_device, seeded, usual
 from skae.losses import AbsoluteError, BinaryCrossEntropy, EntrywiseLoss, Huber, Loss, SquaredError
 from skae.modules import (
     ACTIVATIONS,
@@ -1267,11 +1267,13 @@ class AutoencoderTransformer(
     def _module(self, X):
         """Return the networks in the precision in which X is mapped."""
         module = self.net_.module_
-        if inference_dtype(X.dtype, self.device_) is torch.float64:
-            module = copy.deepcopy(module).double()
+        is_double = inference_dtype(X.dtype, self.device_) is torch.float64
         # one chunk would make its buffers, and use them once
         has_chunks = X.shape[0] > chunk_rows(self._width)
-        return Evaluated(module) if has_chunks and is_evaluated(module) else module
+        is_known = (is_double or has_chunks) and is_evaluated(module)
+        if is_double:
+            module = in_float64(module) if is_known else copy.deepcopy(module).double()
+        return Evaluated(module) if has_chunks and is_known else module
 
     def _tensor(self, rows, device=None):
         device = self.device_ if device is None else device
@@ -1525,7 +1527,7 @@ class AutoencoderTransformer(
                 return self._start(columns, pca, origin, X.dtype)
 
         module = start(pca)
-        first = copy.deepcopy(module).to(device).state_dict()
+        first = copy.deepcopy(module.to(device).state_dict())
         n_valid = self._n_held_out(len(columns))
         if not n_valid:
             # without a judge nothing can be known to be better than the start

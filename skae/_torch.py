@@ -85,6 +85,30 @@ def inference_dtype(dtype, device):
     return torch.float32
 
 
+def in_float64(module):
+    """Return a module in float64 that shares with the given one all but its tensors.
+
+    A copy would take several times as long as to map a row. It is for modules whose tensors are
+    parameters and buffers, and that know each other as parts alone.
+    """
+    converted = object.__new__(type(module))
+    vars(converted).update(
+        vars(module),
+        _modules=_each(in_float64, module._modules),
+        _parameters=_each(_doubled, module._parameters),
+        _buffers=_each(_doubled, module._buffers),
+    )
+    return converted
+
+
+def _doubled(tensor):
+    return tensor.detach().double() if tensor.is_floating_point() else tensor
+
+
+def _each(function, named):
+    return {name: None if one is None else function(one) for name, one in named.items()}
+
+
 def products(matrices):
     """Return torch's ``mm`` and ``addmm`` for tensors like this: matrices, or stacks of them."""
     return (torch.mm, torch.addmm) if matrices.ndim == 2 else (torch.bmm, torch.baddbmm)

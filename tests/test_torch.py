@@ -1,5 +1,6 @@
 """Devices, precision and torch's random state."""
 
+import copy
 import os
 import random
 import subprocess
@@ -14,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skae import AutoencoderTransformer, _mixed, _soap, modules
-from skae._torch import inference_dtype, resolve_device, seeded
+from skae._torch import in_float64, inference_dtype, resolve_device, seeded
 
 CPU = torch.device("cpu")
 
@@ -67,6 +68,37 @@ def test_a_device_that_cannot_compute_is_refused_in_one_sentence(device):
 )
 def test_arrays_are_mapped_in_their_own_precision_where_the_device_has_it(dtype, device, expected):
     assert inference_dtype(np.dtype(dtype), torch.device(device)) is expected
+
+
+TEXTBOOK = {"linear_skip": False, "init": "random", "output_activation": "logistic"}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"dropout": 0.1}, {"penalty": "l1"}, TEXTBOOK, {"categorical_features": [0, 1]}],
+    ids=str,
+)
+def test_a_module_in_float64_is_its_copy_in_float64(curve, parameters):
+    X = curve.copy()
+    X[:, 0] = 1 + np.arange(len(X)) % (_mixed.MAX_ONE_HOT + 10)  # as numbers of categories are
+    X[:, 1] = 1 + np.arange(len(X)) % 3
+    parameters = {"max_iter": 1, "early_stopping": False, "random_state": 0, **parameters}
+    module = AutoencoderTransformer(**parameters).fit(X).net_.module_
+    before, parts = copy.deepcopy(module), list(module.modules())
+    converted, expected = in_float64(module), copy.deepcopy(module).double()
+    rows = torch.from_numpy(X)
+    rows[::7, 2] = torch.nan
+    with torch.no_grad():
+        assert converted(rows).dtype == torch.float64
+        assert torch.equal(converted(rows), expected(rows))
+        # weights are converted, not shared: what is done to them leaves the others
+        for tensor in [*converted.parameters(), *converted.buffers()]:
+            if tensor.is_floating_point():
+                tensor.zero_()
+    assert list(module.modules()) == parts
+    for name, value in before.state_dict().items():
+        assert torch.equal(module.state_dict()[name], value)
+        assert module.state_dict()[name].dtype == value.dtype
 
 
 def test_inside_seeded_torch_draws_what_the_seed_alone_gives():
