@@ -403,7 +403,7 @@ class AutoencoderTransformer(
         component's root mean square.
     density_ : GaussianMixture
         Fitted to training codes, 2000 at most, in units of ``code_scale_``; what `sample` draws
-        from.
+        from. That is done when it is first asked for, or the estimator is stored or copied.
     explained_variance_ : ndarray of shape (n_components,)
         Variance of each component of the training codes, falling, in squared units of the codes.
     explained_variance_ratio_ : ndarray of shape (n_components,)
@@ -637,6 +637,16 @@ class AutoencoderTransformer(
     @property
     def device_(self):
         return torch.device(self.net_.device)
+
+    @property
+    def density_(self):
+        # Most who want codes never ask, and it takes longer than to train on a part of a stream.
+        if "density_" not in vars(self):
+            raise AttributeError("density_ is an attribute of fitted estimators; call fit first.")
+        density = vars(self)["density_"]
+        if isinstance(density, functools.partial):
+            density = vars(self)["density_"] = density()
+        return density
 
     @property
     def _n_features_out(self):
@@ -1039,7 +1049,7 @@ class AutoencoderTransformer(
         # For pickles and copies. What can be is the content of such a file: small, without handles
         # to a device, and nothing in it is a class that another release might have moved. All else
         # is as it is, networks of one's own with all that they remember.
-        others = {name: v for name, v in vars(self).items() if not is_describable(v)}
+        others = {name: v for name, v in self._attributes().items() if not is_describable(v)}
         return copyreg.__newobj__, (type(self),), {**others, "_content": self._content(others)}
 
     def __getstate__(self):
@@ -1060,6 +1070,11 @@ class AutoencoderTransformer(
         super().__setstate__(others)
         self._restored(content, "The state of the estimator", own)
 
+    def _attributes(self):
+        """Return all attributes by name, none of which is to be computed later."""
+        computed = {"density_": self.density_} if hasattr(self, "density_") else {}
+        return {**vars(self), **computed}
+
     def _own_parameters(self):
         """Return the parameters that hold what a file does not."""
         parameters = self.get_params(deep=False)
@@ -1073,7 +1088,7 @@ class AutoencoderTransformer(
         """Return the content of a file with all attributes but some."""
         # scikit-learn's callbacks, and what metadata it passes on, are no part of a model
         left_out = {**left_out, "_skl_callbacks": None, "_metadata_request": None}
-        attributes = {name: v for name, v in vars(self).items() if name not in left_out}
+        attributes = {n: v for n, v in self._attributes().items() if n not in left_out}
         for name in _ARRAY_LIKES & attributes.keys():
             if not is_describable(attributes[name]):  # another library's kind of list
                 attributes[name] = list(attributes[name])
@@ -2129,7 +2144,7 @@ class AutoencoderTransformer(
         variances = moments.variances_along(axes).numpy() * (len(data) / (len(data) - 1))
         self.explained_variance_ = variances * self.code_scale_**2
         self.explained_variance_ratio_ = ratios
-        self.density_ = code_density(codes, seed)
+        vars(self)["density_"] = functools.partial(code_density, codes, seed)
 
 
 def _any_known(categories):

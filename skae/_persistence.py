@@ -212,7 +212,9 @@ class Writer:
         if kind in _LAYERS or kind in _MODULES:
             return self._module(value, path)
         if _OBJECTS.get(kind.__name__) is kind:
-            attributes = self.attributes(vars(value), path)
+            # our estimators may have some that are to be computed first
+            values = getattr(kind, "_attributes", vars)(value)
+            attributes = self.attributes(values, path)
             return {"is": "object", "class": kind.__name__, "attributes": attributes}
         if is_polars(value):
             return self._frame(value, path)

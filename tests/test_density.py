@@ -1,6 +1,7 @@
 """The density of the codes and draws from it."""
 
 import copy
+import pickle
 from functools import partial
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from sklearn import config_context
 from sklearn.mixture import GaussianMixture
 
-from skae import _density
+from skae import AutoencoderTransformer, _density
 from skae._density import code_density, density_rows, draw
 
 
@@ -239,3 +240,25 @@ def test_drawing_leaves_the_mixture_as_it_is(mixture, random_state):
     assert vars(mixture).keys() == before.keys()
     for name, value in vars(mixture).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+def test_it_is_fitted_when_it_is_first_asked_for(curve, monkeypatch):
+    def fit(self, X, y=None):
+        raise AssertionError("asked for too early")
+
+    model = AutoencoderTransformer(max_iter=1, random_state=0)
+    assert not hasattr(model, "density_")
+    with monkeypatch.context() as patch:
+        patch.setattr(GaussianMixture, "fit", fit)
+        model.fit(curve).partial_fit(curve[:100]).transform(curve)
+        with pytest.raises(AssertionError, match="too early"):
+            model.sample()
+    codes = model.transform(curve[:100]) / model.code_scale_
+    expected = code_density(codes, model.density_.random_state)
+    # codes in training are float32
+    np.testing.assert_allclose(model.density_.means_, expected.means_, atol=1e-4)
+    assert model.density_ is model.density_
+    for loaded in (pickle.loads(pickle.dumps(model)), copy.copy(model)):
+        assert np.array_equal(loaded.density_.means_, model.density_.means_)
+    before = model.density_
+    assert model.fit(curve).density_ is not before

@@ -29,7 +29,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
-N_TRAINED = 500
+N_TRAINED = 200
 
 
 def small(**parameters):
