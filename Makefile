@@ -18,7 +18,7 @@ docs: .venv/docs ## the documentation with the gallery, in docs/_build/html; war
 
 # Tracing makes tests of small fits take 1.7 times as long. These fit the most, and reach hardly a
 # branch that others do not.
-UNTRACED := $(patsubst %,tests/test_%.py,common docs ecosystem memory objective)
+UNTRACED := $(patsubst %,tests/test_%.py,autoencoder common docs ecosystem memory objective)
 
 test: .venv/test ## the whole suite, of which the traced tests must reach 95 % of the branches
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q $(UNTRACED)
@@ -29,10 +29,13 @@ test: .venv/test ## the whole suite, of which the traced tests must reach 95 % o
 		print(f'{share:.1f} % of the branches are tested.'); \
 		assert share >= 95, 'They must be 95 %.'"
 
-# Of torch, and of what nothing but torch computes, the versions are those of make test.
+# Of torch, and of what nothing but torch computes, the versions are those of make test; what the
+# documentation shows is of these too.
+OF_TORCH := $(patsubst %,tests/test_%.py,axes backpropagation batches capture corruptions docs \
+	losses memory modules objective penalties soap)
+
 test-min: .venv-min/test ## the suite on the oldest supported versions
-	$(ONE_THREAD) .venv-min/bin/python -m pytest -n 2 -q -rs \
-		--ignore tests/test_memory.py --ignore tests/test_objective.py
+	$(ONE_THREAD) .venv-min/bin/python -m pytest -n 2 -q -rs $(addprefix --ignore ,$(OF_TORCH))
 
 # Prints the versions of all that is required, by the project or by its tests.
 VERSIONS := -c "import importlib.metadata as m, re; \
@@ -49,10 +52,13 @@ test-latest: .venv/test .venv-latest/bin/python ## the suite on the newest versi
 		$(ONE_THREAD) .venv-latest/bin/python -m pytest -n 2 -q -rs; \
 	fi
 
-# Of the tests, those of what works without a package that some of them need.
+# Of the tests, those of what works without a package that some of them need; not files of which
+# a few tests need one to go with.
+GOES_WITH := $(patsubst %,tests/test_%.py,docs ecosystem missing)
+
 test-bare: .venv-bare/test ## the tests of optional packages, without these
 	$(ONE_THREAD) .venv-bare/bin/python -m pytest -n 2 -q -rs skae tests/test_public_api.py \
-		$(shell grep -l importorskip tests/*.py)
+		$(filter-out $(GOES_WITH),$(shell grep -l importorskip tests/*.py))
 
 lint: .venv/test ## what must be clean before a commit
 	$(BIN)/ruff check .

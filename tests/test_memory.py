@@ -101,14 +101,15 @@ LIMITED = """
 import resource, sys
 import numpy as np
 import torch
-from skae import AutoencoderTransformer
+from skae import AutoencoderTransformer, _autoencoder
 
 path, n_rows = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(1)
-small = np.random.RandomState(0).normal(size=(5000, 32)).astype(np.float32)
-settings = dict(n_components=4, hidden_layer_sizes=16, max_iter=1, batch_size=4096, random_state=0)
-AutoencoderTransformer(**settings).fit(small).transform(small)  # what is loaded once
 X = np.memmap(path, np.float32, "r", shape=(n_rows, 32))
+settings = dict(n_components=4, hidden_layer_sizes=16, max_iter=1, batch_size=4096, random_state=0)
+most_read, _autoencoder._MAX_READ = _autoencoder._MAX_READ, 0
+AutoencoderTransformer(**settings).fit(X[:5000]).transform(X[:5000])  # what is loaded once
+_autoencoder._MAX_READ = most_read
 with open("/proc/self/statm") as statm:
     taken = int(statm.read().split()[0]) * resource.getpagesize()
 allowance = X.nbytes // 2
