@@ -8,7 +8,7 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python $(PIP)
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo docs test test-min test-latest test-bare lint format quality recipe crossfit penalties loop cores memory impute sparse hostile stream textbook real clean
+.PHONY: demo docs test test-min test-latest test-bare lint format quality recipe crossfit penalties loop calls cores memory impute sparse hostile stream textbook real clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
@@ -82,6 +82,9 @@ penalties: .venv/test ## what a training step costs with each variant
 
 loop: .venv/test ## a training step against a hand-written loop
 	$(BIN)/python benchmarks/loop.py
+
+calls: .venv/test ## what a call costs on few rows, beside PCA
+	$(ONE_THREAD) $(BIN)/python benchmarks/calls.py
 
 cores: .venv/test ## what a busy core costs, and what a second process gains
 	$(BIN)/python benchmarks/cores.py
