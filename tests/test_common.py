@@ -142,7 +142,7 @@ CONFIGURATIONS = [
     configuration(encoder=Encoder, decoder=Decoder, linear_skip=False, init="random"),
     configuration(encoder=LengthEncoder(channels=(2, 3)), decoder=ImageDecoder()),
     configuration(dropout=0.5, callbacks=[Decay("ExponentialLR", gamma=0.9)]),
-    configuration(optimizer="sgd", learning_rate_init=0.01, init="he_normal"),
+    configuration(optimizer="sgd", learning_rate_init=1e-3, init="he_normal"),
     configuration(optimizer=torch.optim.Adagrad, loss="absolute_error", penalty=None, batch_size=8),
     configuration(alpha=1e6, init="orthogonal", average=False),
     configuration(callbacks=[Clipping(1.0)], init="random", corruption="swap"),
