@@ -1072,7 +1072,7 @@ class AutoencoderTransformer(
 
     def _attributes(self):
         """Return all attributes by name, none of which is to be computed later."""
-        computed = {"density_": self.density_} if hasattr(self, "density_") else {}
+        computed = {"density_": self.density_} if "density_" in vars(self) else {}
         return {**vars(self), **computed}
 
     def _own_parameters(self):
