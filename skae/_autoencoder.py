@@ -104,7 +104,15 @@ from skae._persistence import (
 from skae._progress import ProgressBar, TrainingTask, fit_task
 from skae._soap import Soap
 from skae._threads import one_thread, restored_threads
-from skae._torch import in_float64, inference_dtype, may_have_gaps, resolve_device, seeded, usual
+from skae._torch import (
+    converted,
+    copied_state,
+    inference_dtype,
+    may_have_gaps,
+    resolve_device,
+    seeded,
+    usual,
+)
 from skae.losses import AbsoluteError, BinaryCrossEntropy, EntrywiseLoss, Huber, Loss, SquaredError
 from skae.modules import (
     ACTIVATIONS,
@@ -173,7 +181,7 @@ def _left_if_interrupted(net):
 
     What its optimiser remembers is lost then, as it is in a pickle.
     """
-    module, weights = net.module_, copy.deepcopy(net.module_.state_dict())
+    module, weights = net.module_, copied_state(net.module_)
     settings, n_epochs = {name: getattr(net, name) for name in _OF_CHUNKS}, len(net.history)
     try:
         yield
@@ -1286,8 +1294,10 @@ class AutoencoderTransformer(
         # one chunk would make its buffers, and use them once
         has_chunks = X.shape[0] > chunk_rows(self._width)
         is_known = (is_double or has_chunks) and is_evaluated(module)
-        if is_double:
-            module = in_float64(module) if is_known else copy.deepcopy(module).double()
+        if is_double and is_known:
+            module = converted(module, dtype=torch.float64)
+        elif is_double:
+            module = copy.deepcopy(module).double()
         return Evaluated(module) if has_chunks and is_known else module
 
     def _tensor(self, rows, device=None):
@@ -1331,7 +1341,7 @@ class AutoencoderTransformer(
         The loss is zero where the entry is missing. Beside it, what computes losses.
         """
         module = self._module(X)
-        judge = copy.deepcopy(self._judge).to(self.device_, inference_dtype(X.dtype, self.device_))
+        judge = converted(self._judge, self.device_, inference_dtype(X.dtype, self.device_))
         constant = torch.from_numpy(judge.baselines == 0).to(self.device_)
         constant = constant if constant.any() else None
 
@@ -1542,7 +1552,7 @@ class AutoencoderTransformer(
                 return self._start(columns, pca, origin, X.dtype)
 
         module = start(pca)
-        first = copy.deepcopy(module.to(device).state_dict())
+        first = copied_state(module.to(device))
         n_valid = self._n_held_out(len(columns))
         if not n_valid:
             # without a judge nothing can be known to be better than the start
@@ -1589,8 +1599,7 @@ class AutoencoderTransformer(
         )
 
         def net_of(module, **own):
-            net = self._make_net(module, columns.data, self.max_iter)
-            return net.set_params(**own).initialize()
+            return self._make_net(module, columns.data, self.max_iter).set_params(**own)
 
         def fold(rows):
             if self.init != "pca":
@@ -1603,7 +1612,7 @@ class AutoencoderTransformer(
         return cross_fitted(
             folds,
             self.max_iter,
-            floor=net_of(copy.deepcopy(module)) if self.init == "pca" else None,
+            floor=net_of(module).initialize() if self.init == "pca" else None,
             verbose=bool(self.verbose),
             n_iter_no_change=self.n_iter_no_change,
             tol=self.tol,
@@ -2113,7 +2122,7 @@ class AutoencoderTransformer(
         self.code_scale_ = 1.0 if variational or self._layout.categorical else self.scale_
         at_pca = at_start and self.init == "pca" and origin is None
         n_rows = chunk_rows(self._layout.n_inputs)
-        judge = copy.deepcopy(self._judge).to(data.device)
+        judge = converted(self._judge, data.device)
         with torch.no_grad():
             moments = _code_moments(module, components, data.split(n_rows))
             if at_pca:
@@ -2205,7 +2214,11 @@ def _callback(net, kind):
 
 
 def _same_weights(module, weights):
-    return all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
+    return all(
+        torch.equal(value, weights[name])
+        for name, value in module.state_dict().items()
+        if isinstance(value, torch.Tensor)  # a layer of one's own may store more
+    )
 
 
 def _code_moments(module, components, chunks):

@@ -7,7 +7,6 @@ an optimiser that treats each entry alike is one call. What is not known here is
 The forward passes alone serve to map rows.
 """
 
-import copy
 from functools import partial
 
 import torch
@@ -15,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from skae._mixed import MixedLoss, MixedOutput
-from skae._torch import products
+from skae._torch import converted, products
 from skae.losses import SquaredError
 from skae.modules import MLP, Autoencoder, Filled, LinearSkip, SoftClip
 
@@ -118,7 +117,7 @@ class Stack(Autoencoder):
     def __init__(self, modules):
         first = modules[0]
         input = None if _has_whole_rows(first) else _Each([module.input for module in modules])
-        super().__init__(*copy.deepcopy((first.encoder, first.decoder, first.output, input)))
+        super().__init__(*map(converted, (first.encoder, first.decoder, first.output)), input)
         penalized = {id(weight) for weight in first.penalized_weights()}
         self.penalized_names = [n for n, p in first.named_parameters() if id(p) in penalized]
         for half in ("encoder", "decoder"):

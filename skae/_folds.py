@@ -88,6 +88,9 @@ class StackedFolds(Folds):
     def _train(self):
         return [Subset(self.data, [train for train, _ in self.splits])]
 
+    def losses_of(self, net):
+        return net.losses(self.data).cpu().double()  # nothing in them is random
+
     def losses(self):
         (net,) = self.nets
         with torch.no_grad():
@@ -104,7 +107,7 @@ def folds_of(net_of, modules, splits, data):
     Parameters
     ----------
     net_of : callable
-        Makes an initialized net of a module and of parameters that this one has of its own.
+        Makes a net of a module and of parameters that this one has of its own.
     modules : list of Autoencoder
         One for each split, of one shape.
     splits : list of (ndarray, ndarray)
@@ -114,13 +117,12 @@ def folds_of(net_of, modules, splits, data):
     -------
     Folds
     """
-    first = net_of(modules[0])
+    nets = list(map(net_of, modules))
     is_small = isinstance(data, torch.Tensor) and data.numel() <= _MANY_VALUES
-    if is_small and first.can_be_stacked():
-        modules = [module.to(data.device) for module in modules]
+    if is_small and nets[0].can_be_stacked():
         net = net_of(Stack(modules), iterator_train=StackedBatches)
-        return StackedFolds(net, splits, data)
-    return Folds([first, *map(net_of, modules[1:])], splits, data)
+        return StackedFolds(net.initialize(), splits, data)
+    return Folds([net.initialize() for net in nets], splits, data)
 
 
 def cross_fitted(folds, max_iter, floor=None, verbose=False, **judging):

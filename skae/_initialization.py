@@ -399,15 +399,14 @@ def perceptron(widths, activation, dropout, init, tied_to=None):
     -------
     MLP
     """
-    linear = nn.Linear
+    linear = functools.partial(nn.Linear, dtype=torch.float32)  # whatever torch's default is
     if tied_to is not None:
         sources = [layer for layer in tied_to if isinstance(layer, nn.Linear)]
 
         def linear(n_in, n_out):
             return TiedLinear(sources.pop())
 
-    network = MLP(widths, activation, dropout, linear).to("cpu", torch.float32)
-    return _drawn(network, init)
+    return _drawn(MLP(widths, activation, dropout, linear), init)
 
 
 def _drawn(module, init):
@@ -517,11 +516,9 @@ def linear_paths(n_inputs, n_components, init, tied):
     tied : bool
         Whether the second is the transpose of the first.
     """
-    to_code = nn.Linear(n_inputs, n_components, bias=False).to("cpu", torch.float32)
-    if tied:
-        to_row = TiedLinear(to_code, bias=False)
-    else:
-        to_row = nn.Linear(n_components, n_inputs, bias=False).to("cpu", torch.float32)
+    linear = functools.partial(nn.Linear, bias=False, dtype=torch.float32)
+    to_code = linear(n_inputs, n_components)
+    to_row = TiedLinear(to_code, bias=False) if tied else linear(n_components, n_inputs)
     return _drawn(to_code, init), _drawn(to_row, init)
 
 

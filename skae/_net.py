@@ -1,7 +1,6 @@
 """Training: skorch's ``NeuralNet`` with the few steps that autoencoders need done differently."""
 
 import contextlib
-import copy
 import math
 
 import torch
@@ -15,7 +14,7 @@ from skae._capture import Captured
 from skae._compat import bare_step
 from skae._mixed import OnNumbers
 from skae._soap import Soap, hidden_sides
-from skae._torch import device_or_cpu, seeded
+from skae._torch import copied_state, device_or_cpu, seeded
 from skae.penalties import L1, L2, Penalty
 
 # Those that never ask for the value of J.
@@ -328,12 +327,7 @@ class ReconstructionNet(NeuralNet):
 
     def _choose_steps(self):
         """Have gradients computed by written-out backpropagation where that knows all about it."""
-        if (
-            not self.objective_read_
-            and not self._needs
-            and type(self.optimizer_) in _GRADIENT_OPTIMIZERS
-            and is_known(self.module_, self.criterion_)
-        ):
+        if not self.objective_read_ and self._is_known(self.module_, self.criterion_):
             weights = list(self.module_.parameters())
             self.penalized_ = self.module_.penalized_weights()
             if isinstance(self.optimizer_, Soap):  # it treats some weights as matrices
@@ -349,12 +343,19 @@ class ReconstructionNet(NeuralNet):
             self.written_out_ = WrittenOut(self.module_, self.criterion_)
 
     def can_be_stacked(self):
-        """Return whether such nets' modules can be trained as one, as a stack."""
+        """Return whether such nets' modules can be trained as one, as a stack.
+
+        It is asked before they are initialized, of nets without callbacks.
+        """
         return (
-            self.written_out_ is not None
+            self._is_known(self.module, self.criterion)
             and self.corruption is None
             and (self.penalty is None or self.penalty.separable)
         )
+
+    def _is_known(self, module, criterion):
+        is_usual = self.optimizer in _GRADIENT_OPTIMIZERS and not self._needs
+        return is_usual and is_known(module, criterion)
 
     def _look_around(self):
         """Find the weights that are trained and penalised, and who listens to the optimiser.
@@ -598,7 +599,7 @@ class ReconstructionNet(NeuralNet):
     def state(self):
         """Return a copy of what the module is made of, by name."""
         if self.flat_ is None:
-            return copy.deepcopy(self.module_.state_dict())
+            return copied_state(self.module_)
         return {"weights": self.flat_.copied()}  # what else such modules store is fixed
 
     def load_state(self, state):

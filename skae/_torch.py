@@ -1,6 +1,7 @@
 """What the package knows of devices, precision and torch's random state."""
 
 import contextlib
+import copy
 import os
 import threading
 
@@ -85,28 +86,45 @@ def inference_dtype(dtype, device):
     return torch.float32
 
 
-def in_float64(module):
-    """Return a module in float64 that shares with the given one all but its tensors.
+def converted(module, device=None, dtype=None):
+    """Return a module that shares with the given one all but its tensors, and those that stay.
 
     A copy would take several times as long as to map a row. It is for modules whose tensors are
     parameters and buffers, and that know each other as parts alone.
+
+    Parameters
+    ----------
+    module : nn.Module
+    device : torch.device, default=None
+    dtype : torch.dtype, default=None
+        That of floats.
     """
-    converted = object.__new__(type(module))
-    vars(converted).update(
+
+    def to(tensor):
+        return tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
+
+    def each(function, named):
+        return {name: None if one is None else function(one) for name, one in named.items()}
+
+    other = object.__new__(type(module))
+    vars(other).update(
         vars(module),
-        _modules=_each(in_float64, module._modules),
-        _parameters=_each(_doubled, module._parameters),
-        _buffers=_each(_doubled, module._buffers),
+        _modules=each(lambda part: converted(part, device, dtype), module._modules),
+        _parameters=each(to, module._parameters),
+        _buffers=each(to, module._buffers),
     )
-    return converted
+    return other
 
 
-def _doubled(tensor):
-    return tensor.detach().double() if tensor.is_floating_point() else tensor
+def copied_state(module):
+    """Return a copy of what a module stores, by name.
 
-
-def _each(function, named):
-    return {name: None if one is None else function(one) for name, one in named.items()}
+    Of tensors a deep copy would be of their storage too, in five times the time.
+    """
+    return {
+        name: value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+        for name, value in module.state_dict().items()
+    }
 
 
 def products(matrices):

@@ -5,6 +5,7 @@ import functools
 import gc
 import inspect
 import itertools
+import math
 import os
 import pickle
 import subprocess
@@ -604,6 +605,35 @@ def test_perceptrons_without_biases_may_be_ones_own(curve, linear_skip):
     own = small(encoder=perceptron, decoder=perceptron, early_stopping=False, **skip)
     before, after = (clone(own).set_params(max_iter=n).fit(curve).score(curve) for n in (0, 100))
     assert after > before + 0.02
+
+
+class Counting(nn.Linear):
+    """A layer that stores more than tensors."""
+
+    n_passes = 0
+
+    def forward(self, x):
+        self.n_passes += self.training
+        return super().forward(x)
+
+    def get_extra_state(self):
+        return {"n_passes": self.n_passes}
+
+    def set_extra_state(self, state):
+        self.n_passes = state["n_passes"]
+
+
+@pytest.mark.parametrize("validation_fraction", ["auto", 0.2])
+def test_own_networks_may_store_more_than_tensors(curve, validation_fraction):
+    counting, plain = (
+        small(encoder=layer, max_iter=40, validation_fraction=validation_fraction).fit(curve)
+        for layer in (Counting, nn.Linear)
+    )
+    found, expected = (one.encoder_[0].branch.module for one in (counting, plain))
+    assert torch.equal(found.weight, expected.weight)
+    n_trained = len(curve) - (0 if validation_fraction == "auto" else len(curve) // 5)
+    n_batches = math.ceil(n_trained / counting.net_.batch_size)
+    assert found.n_passes == counting.best_iter_ * n_batches > 0
 
 
 class Residual(nn.Module):

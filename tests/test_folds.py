@@ -44,16 +44,17 @@ def folds_on(X, kind, modules, n_folds=5, **parameters):
     """Return folds of a kind, of the same modules and with the same random numbers."""
     splits = list(KFold(n_folds, shuffle=True, random_state=0).split(X))
     defaults = {"optimizer": torch.optim.SGD, "lr": 0.3, "batch_size": 20, "train_split": None}
-    defaults |= {"iterator_train__shuffle": True, "verbose": 0, "criterion": SquaredError}
+    defaults |= {"iterator_train__shuffle": True, "verbose": 0, "criterion": SquaredError()}
 
     def net_of(module, **own):
-        return ReconstructionNet(module, **{**defaults, **parameters, **own}).initialize()
+        return ReconstructionNet(module, **{**defaults, **parameters, **own})
 
     modules = copy.deepcopy(modules)
     if kind is StackedFolds:
         assert net_of(modules[0]).can_be_stacked()
-        return StackedFolds(net_of(Stack(modules), iterator_train=StackedBatches), splits, X)
-    return Folds([net_of(module) for module in modules], splits, X)
+        net = net_of(Stack(modules), iterator_train=StackedBatches)
+        return StackedFolds(net.initialize(), splits, X)
+    return Folds([net_of(module).initialize() for module in modules], splits, X)
 
 
 def course(folds, n_epochs=4):

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skae import AutoencoderTransformer, _mixed, _soap, modules
-from skae._torch import in_float64, inference_dtype, resolve_device, seeded
+from skae._torch import converted, inference_dtype, resolve_device, seeded
 
 CPU = torch.device("cpu")
 
@@ -85,14 +85,14 @@ def test_a_module_in_float64_is_its_copy_in_float64(curve, parameters):
     parameters = {"max_iter": 1, "early_stopping": False, "random_state": 0, **parameters}
     module = AutoencoderTransformer(**parameters).fit(X).net_.module_
     before, parts = copy.deepcopy(module), list(module.modules())
-    converted, expected = in_float64(module), copy.deepcopy(module).double()
+    found, expected = converted(module, CPU, torch.float64), copy.deepcopy(module).double()
     rows = torch.from_numpy(X)
     rows[::7, 2] = torch.nan
     with torch.no_grad():
-        assert converted(rows).dtype == torch.float64
-        assert torch.equal(converted(rows), expected(rows))
+        assert found(rows).dtype == torch.float64
+        assert torch.equal(found(rows), expected(rows))
         # weights are converted, not shared: what is done to them leaves the others
-        for tensor in [*converted.parameters(), *converted.buffers()]:
+        for tensor in [*found.parameters(), *found.buffers()]:
             if tensor.is_floating_point():
                 tensor.zero_()
     assert list(module.modules()) == parts
