@@ -105,6 +105,7 @@ class WeightAverage:
         self.share, self.kept_share = 0.0, None
         self._place()
 
+    @torch.no_grad()
     def update(self):
         """Take the parameters after one more step into the average."""
         self.advance()
@@ -118,9 +119,8 @@ class WeightAverage:
         if self.kept_share is not None and self.share != before:
             self.kept_share.fill_(self.share)
 
-    @torch.no_grad()
     def move(self):
-        """Make the update that has begun."""
+        """Make the update that has begun, where no graph is made."""
         shares = self.share
         if self.kept_share is not None:
             shares = [self.kept_share] * len(self.parameters)
@@ -169,6 +169,7 @@ _OF_TRAINING = (
     "captured_",
     "captured_options_",
     "step_",
+    "is_soap_alone_",
     "penalized_",
     "module",
 )
@@ -252,7 +253,7 @@ class ReconstructionNet(NeuralNet):
         super()._set_training(True)  # all parts, also those that come from a fitted model
         self.valid_losses_ = self.average_ = self.flat_ = None
         self.written_out_ = self.evaluated_ = self.captured_ = None
-        self.step_ = bare_step(self.optimizer_)
+        self._see_listeners()
         self.penalized_, self.alpha_ = [], self.alpha
         self.batches_watched_ = any(_watches_batches(callback) for _, callback in self.callbacks_)
         # Optimisers that search along a line go by the value of J, not by its gradient alone. To
@@ -319,7 +320,9 @@ class ReconstructionNet(NeuralNet):
             self._look_around()
             if self.written_out_ is not None:
                 self._capture()
-            with self.average_.set_aside():
+            # no graph is made of steps that are written out: to say so in each takes microseconds
+            records = self.written_out_ is None
+            with self.average_.set_aside(), torch.set_grad_enabled(records):
                 self.run_single_epoch(train_batches, True, "train", self.train_step)
             self.run_single_epoch(valid_batches, False, "valid", self.validation_step)
             self.notify("on_epoch_end", **datasets)
@@ -362,7 +365,7 @@ class ReconstructionNet(NeuralNet):
 
         Callbacks may have changed them. Once an epoch, as it takes a tenth of a small step.
         """
-        self.step_ = bare_step(self.optimizer_)
+        self._see_listeners()
         losses = [epoch["train_loss"] for epoch in self.history[-2:] if "train_loss" in epoch]
         self.alpha_ = self.alpha * (eased(losses[-1]) if self.eases and losses else 1)
         if self.written_out_ is not None:
@@ -389,10 +392,18 @@ class ReconstructionNet(NeuralNet):
         return (
             self.flat_.vector.is_cuda
             and type(self.optimizer_) in _CAPTURABLE_OPTIMIZERS
-            and type(self.penalty) in (type(None), L1, L2)
+            and self._is_penalty_known()
             and self._is_corruption_known()
-            and self.step_ != self.optimizer_.step  # nobody listens to steps
+            and self._is_step_bare()
         )
+
+    def _see_listeners(self):
+        self.step_ = bare_step(self.optimizer_)
+        self.is_soap_alone_ = isinstance(self.optimizer_, Soap) and self._is_step_bare()
+
+    def _is_step_bare(self):
+        """Return whether nobody listens to the optimiser's steps."""
+        return self.step_ != self.optimizer_.step
 
     def _is_corruption_known(self):
         # that of numbers beside categories is none of one's own
@@ -446,22 +457,19 @@ class ReconstructionNet(NeuralNet):
             super()._set_training(training)
 
     def train_step(self, batch, **fit_params):
-        if self.captured_ is not None:
-            return self._captured_step(*batch)
+        if self.written_out_ is not None:
+            return self._written_out_step(*batch)
         if self.objective_read_:
             step = super().train_step(batch)
         else:
             # without what skorch makes of it for optimisers that ask for J, and for callbacks
-            if self.written_out_ is None:
-                self.optimizer_.zero_grad()
+            self.optimizer_.zero_grad()
             step = self.train_step_single(batch)
             self.step_()
         self.average_.update()
         return step
 
     def train_step_single(self, batch, **fit_params):
-        if self.written_out_ is not None:
-            return self._written_out_step(*batch)
         self._set_training(True)
         step = self._forward_step(*batch)
         step["loss"].backward()
@@ -483,29 +491,31 @@ class ReconstructionNet(NeuralNet):
         return self.module_.penalized_weights()  # products with the factors of gates as they are
 
     def _written_out_step(self, x, target):
-        mean = self.written_out_(self._corrupted(x), target)
-        if self._penalizes_weights:
-            whole = self.penalty.separable
-            weights = self.flat_.penalized if whole else self.penalized_
-            if weights:
-                self.penalty.backward(weights, self.alpha_)
-        return {"mean": mean}
-
-    def _captured_step(self, x, target):
         # torch's optimisers count on the device
-        kind = self.optimizer_.advance() if isinstance(self.optimizer_, Soap) else None
+        kind = self.optimizer_.advance() if self.is_soap_alone_ else None
         self.average_.advance()
-        return {"mean": self.captured_(x, kind)}
+        if self.captured_ is not None:
+            return {"mean": self.captured_(x, kind)}
+        return {"mean": self._moved(x, target)}
 
-    def _moved(self, x):
-        """Make the step that has begun, with rows that are their own target."""
-        step = self._written_out_step(x, x)
-        if isinstance(self.optimizer_, Soap):
+    def _moved(self, x, target=None):
+        """Make the step that has begun, with rows that may be their own target."""
+        mean = self.written_out_(self._corrupted(x), x if target is None else target)
+        if self._penalizes_weights:
+            weights = self.flat_.penalized if self.penalty.separable else self.penalized_
+            # one's own may differentiate
+            with contextlib.nullcontext() if self._is_penalty_known() else torch.enable_grad():
+                if weights:
+                    self.penalty.backward(weights, self.alpha_)
+        if self.is_soap_alone_:
             self.optimizer_.move()
         else:
             self.step_()
         self.average_.move()
-        return step["mean"]
+        return mean
+
+    def _is_penalty_known(self):
+        return type(self.penalty) in (type(None), L1, L2)
 
     @property
     def _penalizes_weights(self):

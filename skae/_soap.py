@@ -207,9 +207,8 @@ class Soap(torch.optim.Optimizer):
             counted.append((self._counts[place].fill_(n_steps), some))
         return counted
 
-    @torch.no_grad()
     def move(self):
-        """Make the step that has begun."""
+        """Make the step that has begun, where no graph is made."""
         for group, moving, counted, length in self._groups:
             if length is not None:
                 whole = len(self._groups) == 1 and self.gradient is not None

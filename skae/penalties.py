@@ -147,12 +147,12 @@ class L2(Penalty):
     def __call__(self, weights):
         return sum(weight.square().sum() for weight in weights)
 
-    @torch.no_grad()
     def backward(self, weights, alpha):
         # The gradient is known, so one fused call takes the place of a graph over all weights. It
         # is added to the gradient, not left to the optimiser's weight_decay, because AdamW's is
         # not the gradient of any J.
-        torch._foreach_add_([weight.grad for weight in weights], weights, alpha=2 * alpha)
+        values = [weight.detach() for weight in weights]
+        torch._foreach_add_([weight.grad for weight in weights], values, alpha=2 * alpha)
 
 
 class L1(Penalty):
@@ -173,9 +173,9 @@ class L1(Penalty):
     def __call__(self, weights):
         return sum(weight.abs().sum() for weight in weights)
 
-    @torch.no_grad()
     def backward(self, weights, alpha):
-        torch._foreach_add_([w.grad for w in weights], torch._foreach_sign(weights), alpha=alpha)
+        signs = torch._foreach_sign([weight.detach() for weight in weights])
+        torch._foreach_add_([weight.grad for weight in weights], signs, alpha=alpha)
 
 
 class ActivityL1(Penalty):

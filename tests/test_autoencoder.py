@@ -626,7 +626,7 @@ class Counting(nn.Linear):
 @pytest.mark.parametrize("validation_fraction", ["auto", 0.2])
 def test_own_networks_may_store_more_than_tensors(curve, validation_fraction):
     counting, plain = (
-        small(encoder=layer, max_iter=40, validation_fraction=validation_fraction).fit(curve)
+        small(encoder=layer, max_iter=10, validation_fraction=validation_fraction).fit(curve)
         for layer in (Counting, nn.Linear)
     )
     found, expected = (one.encoder_[0].branch.module for one in (counting, plain))
