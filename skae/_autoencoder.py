@@ -58,6 +58,7 @@ from skae._frames import (
     like,
     n_empty_rows,
     no_rows_of,
+    with_categories,
 )
 from skae._initialization import (
     INITS,
@@ -413,7 +414,8 @@ class AutoencoderTransformer(
         Fitted to training codes, 2000 at most, in units of ``code_scale_``; what `sample` draws
         from. That is done when it is first asked for, or the estimator is stored or copied.
     explained_variance_ : ndarray of shape (n_components,)
-        Variance of each component of the training codes, falling, in squared units of the codes.
+        Variance of each component of the training codes, in squared units of the codes. It falls,
+        but where a fitted start is kept (`init`, `warm_start`), with the axes that it has.
     explained_variance_ratio_ : ndarray of shape (n_components,)
         By how much training R² grows when component i joins the first i - 1; the sum is the
         training R². Single values can be negative, as a nonlinear decoder may need components
@@ -481,7 +483,8 @@ class AutoencoderTransformer(
 
     After training the codes are turned to their principal axes: on the training rows they are
     centred, uncorrelated and in falling variance, and each covaries positively with the principal
-    component that it covaries most with. (Nearly so where PCA is kept and entries are missing.)
+    component that it covaries most with. (Nearly so where PCA is kept and entries are missing. A
+    fitted start that is kept keeps its axes, which are those of the rows before.)
     Reconstructions are not changed by this. Where the penalty depends on the axes
     (``'activity_l1'``, ``'kl'``) codes are ordered by their variance and given that sign, and stay
     as they are otherwise.
@@ -708,7 +711,7 @@ class AutoencoderTransformer(
             self._check_start(X, origin)
             rows = self._learned_rows(X, origin)
             self._fit(rows, origin)
-            self._no_rows = no_rows_of(X)
+            self._no_rows = self._template(X, origin)
         return self
 
     def partial_fit(self, X, y=None):
@@ -751,7 +754,7 @@ class AutoencoderTransformer(
             rows = self._learned_rows(X, origin, ensure_min_samples=1 if origin is self else 2)
             self._partial_fit(rows, origin)
             if origin is not self:
-                self._no_rows = no_rows_of(X)
+                self._no_rows = self._template(X, origin)
         return self
 
     def transform(self, X):
@@ -913,7 +916,7 @@ class AutoencoderTransformer(
         """
         sums = zip(*self._feature_losses(self._validated(X)), strict=True)
         scores = [share_avoided(loss, baseline) if n else np.nan for loss, baseline, n in sums]
-        return pd.Series(scores, index=self._names())
+        return pd.Series(scores, index=self._labels())
 
     def reconstruction_errors(self, X):
         """Return how badly each entry is reconstructed, to find the odd ones.
@@ -937,7 +940,8 @@ class AutoencoderTransformer(
         baselines = self._judge.baselines
         errors = losses / np.where(baselines > 0, baselines, 1.0)
         errors[np.isnan(rows)] = np.nan
-        return pd.DataFrame(errors, columns=self._names(), index=X.index if is_pandas(X) else None)
+        index = X.index if is_pandas(X) else None
+        return pd.DataFrame(errors, columns=self._labels(), index=index)
 
     def sample(self, n_samples=1, random_state=None):
         """Return new rows: codes drawn from ``density_``, decoded.
@@ -1245,6 +1249,17 @@ class AutoencoderTransformer(
             return self.feature_names_in_
         return [f"x{j}" for j in range(self.n_features_in_)]
 
+    def _labels(self):
+        """Return the names of columns as the table of `fit` has them, which may be no strings."""
+        return self._no_rows.columns if is_frame(self._no_rows) else self._names()
+
+    def _template(self, X, origin):
+        """Return the table without rows that decoded rows are like."""
+        empty = no_rows_of(X)
+        if origin is None or self._known_categories is None:
+            return empty
+        return with_categories(empty, origin._no_rows, self._known_categories)
+
     def _table(self, values, X, as_frame=False):
         """Return decoded rows in the form in which users get them."""
         template = None if self._known_categories is None else self._no_rows
@@ -1416,7 +1431,9 @@ class AutoencoderTransformer(
     def _prepared(self, X, origin, device, random_state):
         """Learn what does not need training; return the rows, and the PCA that is the start."""
         if origin is None:
-            self.mean_, self.scale_ = self._units(X)
+            layout = self._layout
+            units = column_units(X, layout.numbers) if layout.categorical else data_units(X)
+            self.mean_, self.scale_ = units
             n_components = self.n_components
         else:
             self.mean_, self.scale_ = origin.mean_, origin.scale_
@@ -1426,7 +1443,9 @@ class AutoencoderTransformer(
         self._judge = self._weighed(SquaredError(), data).cpu()  # where it can be loaded
         pca = self._pca(X, columns, n_components, random_state)
         self.n_components_ = len(pca.components_) if n_components < 1 else n_components
-        self._fitted_structure = self._structure() if origin is None else origin._fitted_structure
+        self._fitted_structure = (
+            self._structure(self.n_components_) if origin is None else origin._fitted_structure
+        )
         self._see(X)
         return columns, pca
 
@@ -1649,6 +1668,17 @@ class AutoencoderTransformer(
         """Return the penalty, or None where it has no weight."""
         return self._penalty() if self.alpha else None
 
+    def _code_layer(self, n_components):
+        """Return what the penalty has an encoder end in, or None."""
+        penalty = self._active_penalty()
+        layer = None if penalty is None else penalty.code_layer(n_components)
+        if layer is not None and (penalty.variational or not isinstance(layer, nn.Module)):
+            raise ValueError(
+                "penalty must have a code_layer that is an nn.Module, and none if it needs a"
+                f" distribution of codes, got {type(penalty).__name__} with {layer!r}."
+            )
+        return layer
+
     def _is_variational(self):
         penalty = self._active_penalty()
         return penalty is not None and penalty.variational
@@ -1693,7 +1723,7 @@ class AutoencoderTransformer(
                 " tied_weights=False.",
             ),
             (
-                self.corruption in ("masking", "swap") and level > 1,
+                self._corruption() in (corruptions.masking, corruptions.swap) and level > 1,
                 "corruption_level must be a share of at most 1 with"
                 f" corruption={self.corruption!r}, got {level}.",
             ),
@@ -1741,12 +1771,6 @@ class AutoencoderTransformer(
             raise ValueError(
                 f"penalty must say in needs, as a tuple, which of {list(PIECES)} it is about, got"
                 f" {name} with needs={needs!r}."
-            )
-        layer = self.penalty.code_layer(2)
-        if layer is not None and (self.penalty.variational or not isinstance(layer, nn.Module)):
-            raise ValueError(
-                "penalty must have a code_layer that is an nn.Module, and none if it needs a"
-                f" distribution of codes, got {name} with {layer!r}."
             )
 
     def _check_data(self, X, origin):
@@ -1796,7 +1820,7 @@ class AutoencoderTransformer(
             )
         # With warm_start the networks are known to stay, but what they end in has to fit the loss
         # and the penalty.
-        structure = self._structure()
+        structure = self._structure(origin.n_components_)
         for name in ("output_activation", "penalty") if origin is self else structure:
             here, there = structure[name], origin._fitted_structure[name]
             if here != there:
@@ -1806,12 +1830,9 @@ class AutoencoderTransformer(
                     " other, or start anew."
                 )
 
-    def _structure(self):
+    def _structure(self, n_components):
         """Return what networks are made of, by the parameter that says so."""
-        penalty = self._active_penalty()
-        has_ending = penalty is not None and (
-            penalty.variational or penalty.code_layer(1) is not None
-        )
+        has_ending = self._is_variational() or self._code_layer(n_components) is not None
         return {
             "encoder": _named(self.encoder),
             "decoder": _named(self.decoder),
@@ -1821,7 +1842,9 @@ class AutoencoderTransformer(
             "linear_skip": self.linear_skip,
             "tied_weights": self.tied_weights,
             "dropout": self.dropout,
-            "penalty": type(penalty).__name__ if has_ending else "without a part in networks",
+            "penalty": type(self._penalty()).__name__
+            if has_ending
+            else "without a part in networks",
         }
 
     def _check_callbacks(self):
@@ -1847,12 +1870,6 @@ class AutoencoderTransformer(
                 f" {self.hidden_layer_sizes}."
             )
         return widths
-
-    def _units(self, X):
-        """Return the mean row, and one scale, or that of each column beside categories."""
-        if self._layout.categorical:
-            return column_units(X, self._layout.numbers)
-        return data_units(X)
 
     def _training_data(self, X, device):
         """Return the rows as the networks see them: one float32 tensor on the device.
@@ -1996,8 +2013,7 @@ class AutoencoderTransformer(
         """Return an encoder with what the penalty has it end in."""
         if self._n_codes() > self.n_components_:
             encoder = Variational(encoder, log_variance, draws=self._is_variational())
-        penalty = self._active_penalty()
-        code_layer = None if penalty is None else penalty.code_layer(self.n_components_)
+        code_layer = self._code_layer(self.n_components_)
         return encoder if code_layer is None else nn.Sequential(encoder, code_layer)
 
     def _output(self, input):
@@ -2028,6 +2044,12 @@ class AutoencoderTransformer(
             return copy.deepcopy(self._judge)
         if isinstance(loss, EntrywiseLoss):
             return self._weighed(loss, data)
+        if loss.from_logits:
+            raise ValueError(
+                "loss must be a skae.losses.EntrywiseLoss where it is of logits and entries are"
+                f" missing, whose place what is decoded takes else, got {type(loss).__name__};"
+                " impute them first, or derive it from EntrywiseLoss."
+            )
         observed = sum((~rows.isnan()).sum().item() for rows in data.split(chunk_rows(1)))
         return ObservedLoss(loss, observed / (len(data) * self.n_features_in_))
 
@@ -2082,12 +2104,14 @@ class AutoencoderTransformer(
     def _eases(self):
         """Return whether the weight of the penalty falls with the training loss.
 
-        That is one minus R², as other losses and that of categories are not, and few rows are
-        fitted closer than to their noise.
+        Few rows are fitted closer than to their noise.
         """
+        return self.alpha == "auto" and self._loses_r2() and self.n_samples_seen_ >= _ROWS_OF_ALPHA
+
+    def _loses_r2(self):
+        """Return whether L is one minus R², as other losses and that of categories are not."""
         is_squared = self.loss == "squared_error" or type(self.loss) is SquaredError
-        is_share = is_squared and not self._layout.categorical
-        return self.alpha == "auto" and is_share and self.n_samples_seen_ >= _ROWS_OF_ALPHA
+        return is_squared and not self._layout.categorical
 
     def _n_held_out(self, n_samples):
         """Return how many rows early stopping holds out: two or more, or none."""

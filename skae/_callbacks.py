@@ -58,7 +58,7 @@ def left_as_they_are(callbacks):
     callbacks : list
         As for :class:`skorch.NeuralNet`: callbacks, classes of them, pairs of a name and either.
     """
-    callbacks = [item[1] if isinstance(item, tuple | list) else item for item in callbacks]
+    callbacks = [item[1] if isinstance(item, tuple) else item for item in callbacks]
     instances = [callback for callback in callbacks if not isinstance(callback, type)]
     before = [_set_by_training(callback) for callback in instances]
     try:
@@ -277,6 +277,8 @@ class DivergenceGuard(Callback):
         Epoch of those weights; 0 is the start.
     losses_ : list of float
         Training loss of each epoch.
+    diverged_ : bool
+        Whether a loss or weight was not finite.
     """
 
     def on_train_begin(self, net, **kwargs):

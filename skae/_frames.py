@@ -43,6 +43,31 @@ def no_rows_of(X):
     return np.asarray(X)[:0].copy() if isinstance(X, np.ndarray) else None
 
 
+def with_categories(empty, earlier, categories):
+    """Return a table without rows whose dtypes hold categories that an earlier one has.
+
+    Parameters
+    ----------
+    empty, earlier : ndarray, DataFrame or None
+        What :func:`no_rows_of` returned, of a table and of the one that the categories are of.
+    categories : list of (ndarray or None)
+    """
+    if not is_frame(empty):
+        return empty
+    dtypes = [
+        values.dtype
+        if some is None or _holds(values.dtype, some)
+        else _known_dtype(empty, earlier, j, some)
+        for j, some in enumerate(categories)
+        for values in [column(empty, j)]
+    ]
+    if is_pandas(empty):
+        return empty_frame(dtypes, empty.columns)
+    import polars as pl
+
+    return pl.DataFrame(schema=dict(zip(empty.columns, dtypes, strict=True)))
+
+
 def empty_frame(dtypes, columns):
     """Return a pandas DataFrame without rows."""
     empty = pd.concat([pd.Series([], dtype=dtype) for dtype in dtypes], axis=1)
@@ -368,7 +393,7 @@ def encoded(X, categories):
             values[:, j] = numbers(column(X, j), name)
             continue
         codes, found = _factorized(column(X, j))
-        known, found = pd.Index(some), pd.Index(found)
+        known, found = _index(some), _index(found)
         if known.inferred_type == "boolean" and pd.api.types.is_numeric_dtype(found.dtype):
             known, found = known.astype(np.intp), found.astype(np.float64)  # True is 1
         places = known.get_indexer(found)
@@ -377,6 +402,12 @@ def encoded(X, categories):
         if (places < 0).any():
             unknown.append(name)
     return values, unknown
+
+
+def _index(categories):
+    """Return categories as an index, in which those that pandas has indices for are but values."""
+    has_own = any(isinstance(one, tuple | pd.Interval) for one in categories)
+    return pd.Index(categories, dtype=object if has_own else None, tupleize_cols=not has_own)
 
 
 def numbers(values, name):
@@ -505,7 +536,29 @@ def _is_fit(values, categories):
     """Return whether a column without values has a dtype that may hold numbers, or categories."""
     if categories is None:
         return not _holds_categories(values)
-    return _declared(values.dtype) is not None or pd.api.types.is_object_dtype(values.dtype)
+    return _declared(values.dtype) is not None or _holds(values.dtype, categories)
+
+
+def _holds(dtype, categories):
+    """Return whether values of a dtype may be categories."""
+    declared = _declared(dtype)
+    if declared is not None:
+        return set(categories) <= set(declared)
+    values = categories.tolist()
+    try:
+        held = _of_dtype(values, dtype)
+    except (TypeError, ValueError, OverflowError, NotImplementedError, _polars_error()):
+        return False
+    # True is 1, but not the same category
+    return held == values and list(map(type, held)) == list(map(type, values))
+
+
+def _of_dtype(values, dtype):
+    if not is_polars_dtype(dtype):
+        return pd.array(values, dtype=dtype).tolist()
+    import polars as pl
+
+    return pl.Series(values, dtype=dtype).to_list()
 
 
 def _known_dtype(X, template, j, categories):

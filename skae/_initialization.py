@@ -53,7 +53,8 @@ def data_units(X):
         rows = X if unit == 1 else X.astype(np.float64) / unit
         mean, variances = np.nan_to_num(mean_variance_axis(rows, axis=0)).astype(np.float64)
         mean, variances = np.where(low == high, (low, 0 * low), (mean * unit, variances))
-        scale = unit * math.sqrt(np.average(variances, weights=observed_rows(X)))
+        n_observed = observed_rows(X)
+        scale = unit * math.sqrt(variances @ n_observed / max(n_observed.sum(), 1))
         _check_scale(scale, largest)
         return mean, scale or 1.0
     # of a column without values NaN, and then 0
@@ -178,7 +179,7 @@ def principal_components(X, mean, scale, n_components, random_state):
 
 
 def _sparse_components(X, n_components, random_state):
-    """Return principal components without a dense copy of the rows.
+    """Return principal components without a dense matrix that is larger than it has to be.
 
     scikit-learn finds few by Lanczos' method (ARPACK), and all or a share of the variance by the
     covariance, which has the square of ``n_features`` values.
@@ -553,8 +554,14 @@ def deviations_along(components, inputs):
     ndarray of shape (n_components,)
     """
     components = torch.from_numpy(components).to(inputs.device, torch.float32)
-    deviations = _deviations(rows @ components.T for rows in inputs.chunks())
-    deviations = deviations.numpy() * np.sqrt(len(inputs) / (len(inputs) - 1))
+    total, squares = 0.0, 0.0
+    for rows in inputs.chunks():
+        codes = rows @ components.T
+        total += codes.sum(dim=0).cpu().double()
+        squares += codes.square().sum(dim=0).cpu().double()
+    # means are near zero, so that this does not cancel
+    variances = (squares - total.square() / len(inputs)).clamp_min(0) / (len(inputs) - 1)
+    deviations = variances.sqrt().numpy()
     return np.where(deviations > 1e-6, deviations, 1.0)
 
 
@@ -633,17 +640,3 @@ def _largest(chunks):
     return functools.reduce(
         torch.maximum, (rows.abs().nan_to_num_(0.0).amax(dim=0) for rows in chunks)
     )
-
-
-def _deviations(chunks):
-    """Return the standard deviation of each column of rows that come in chunks, in float64.
-
-    Their mean is near zero, so that the mean square less its square does not cancel.
-    """
-    n_rows, total, squares = 0, 0.0, 0.0
-    for rows in chunks:
-        n_rows += rows.isfinite().sum(dim=0).cpu()
-        total += rows.nansum(dim=0).cpu().double()
-        squares += rows.square().nansum(dim=0).cpu().double()
-    n_rows = torch.clamp_min(n_rows, 1)
-    return (squares / n_rows - (total / n_rows).square()).clamp_min(0).sqrt()

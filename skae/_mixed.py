@@ -46,22 +46,18 @@ class Layout:
         widths = [n_categories[j] if j in self.one_hot else N_EMBEDDED for j in self.categorical]
         self.n_inputs = self.n_numbers + sum(widths)
         self.n_outputs = self.n_numbers + sum(n_categories)
-        self.starts = self._starts(self.n_numbers, [n_categories[j] for j in self.categorical])
+        sizes = [n_categories[j] for j in self.categorical]
+        self.starts = list(itertools.accumulate(sizes, initial=self.n_numbers))[:-1]
 
     @property
     def categorical(self):
         return self.one_hot + self.embedded
 
-    @staticmethod
-    def _starts(first, sizes):
-        """Return where each of some blocks begins, the first one where it is said."""
-        return list(itertools.accumulate([first, *sizes]))[:-1]
-
     def blocks(self):
         """Return, for each one-hot column, which of the one-hot inputs are its own."""
+        firsts = [start - self.n_numbers for start in self.starts[: len(self.one_hot)]]
         sizes = [self.n_categories[j] for j in self.one_hot]
-        starts = self._starts(0, sizes)
-        return [range(start, start + n) for start, n in zip(starts, sizes, strict=True)]
+        return [range(first, first + n) for first, n in zip(firsts, sizes, strict=True)]
 
 
 def _index(values):
@@ -327,6 +323,9 @@ class ObservedLoss(Loss):
 
     def forward(self, x_hat, x):
         return self.loss(x_hat, torch.where(x.isnan(), x_hat.detach(), x)) / self.share
+
+    def mean_output(self, x):
+        return self.loss.mean_output(x)
 
 
 def in_rows(outputs, layout):

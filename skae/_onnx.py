@@ -180,11 +180,7 @@ def add_network(graph, module, x):
     """Add a network in evaluation mode, and return the name of its output."""
     if _is_known(graph, module):
         return _WRITERS[type(module)](graph, module, x)
-    return _by_torch(graph, [module], x)
-
-
-def _by_torch(graph, layers, x):
-    return graph.embed(_exported(layers, graph.examples[layers[0]]), x)
+    return graph.embed(_exported([module], graph.examples[module]), x)
 
 
 def _is_known(graph, module):
@@ -239,14 +235,16 @@ def _exported(layers, example):
     return program.model_proto
 
 
-def _sequential(graph, layers, x):
-    layers = list(layers)
+def _sequential(graph, sequence, x):
+    layers = list(sequence)
     unknown = [i for i, layer in enumerate(layers) if not _is_known(graph, layer)]
     first, end = (unknown[0], unknown[-1] + 1) if unknown else (0, 0)
     for layer in layers[:first]:
         x = add_network(graph, layer, x)
     if unknown:  # one export, known ones between them included
-        x = _by_torch(graph, layers[first:end], x)
+        # not what the first of them gets at first: an activation may serve in several places
+        example = nn.Sequential(*layers[:first])(graph.examples[sequence])
+        x = graph.embed(_exported(layers[first:end], example), x)
     for layer in layers[end:]:
         x = add_network(graph, layer, x)
     return x

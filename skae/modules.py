@@ -4,6 +4,7 @@ All of them map ``(batch, n_in)`` to ``(batch, n_out)``, in units of the data's 
 standard deviation.
 """
 
+import inspect
 import itertools
 import math
 import operator
@@ -524,21 +525,22 @@ class _Convolutional:
 
     def get_params(self, deep=True):
         """Return the parameters by their names."""
-        return dict(vars(self))
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **params):
         """Set some parameters and return self."""
-        unknown = sorted(set(params) - set(vars(self)))
+        known = self.get_params()
+        unknown = sorted(set(params) - set(known))
         if unknown:
             raise ValueError(
-                f"{type(self).__name__} must be given its own parameters, {sorted(vars(self))},"
+                f"{type(self).__name__} must be given its own parameters, {sorted(known)},"
                 f" got {unknown}."
             )
         vars(self).update(params)
         return self
 
     def __repr__(self):
-        given = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        given = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
         return f"{type(self).__name__}({given})"
 
     def _sizes(self, n_values):

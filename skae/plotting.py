@@ -47,6 +47,8 @@ _MAX_IMAGES, _MAX_PROFILES, _MAX_PAIRED = 8, 4, 4
 _MAX_CLASSES = 20
 # Rows of a legend beside a whole picture; within a part of it there are half as many.
 _MAX_LEGEND = 14
+# Names in a legend. With more there is none: it would leave no room for the picture.
+_MOST_LEGEND = 3 * _MAX_LEGEND
 # Names of more features would run into each other.
 _MAX_NAMES = 30
 
@@ -554,10 +556,9 @@ def _judges_by_r2(autoencoder):
     """Return whether held-out scores are R² alone, see ``validation_scores_``."""
     penalty = autoencoder._active_penalty()
     return (
-        autoencoder.loss == "squared_error"
+        autoencoder._loses_r2()
         and autoencoder._corruption() is None
         and not (penalty is not None and penalty.on_rows)
-        and autoencoder._known_categories is None
     )
 
 
@@ -576,7 +577,8 @@ class LatentSpaceDisplay:
         Their numbers, from 0. None is all in order.
     y : array-like of shape (n_samples,), default=None
         Target of the rows. It is a scale (with a colour bar) if it has numbers with fractions, or
-        more than 20 different ones, and classes (with a legend) else. Missing ones are grey.
+        more than 20 different ones, and classes (with a legend of 42 names at most) else. Missing
+        ones are grey.
     y_name : str, default=None
         What it is called.
 
@@ -636,8 +638,8 @@ class LatentSpaceDisplay:
             As for `transform`.
         y : array-like of shape (n_samples,), default=None
             Target of the rows, by which they are coloured. It is a scale (with a colour bar) if it
-            has numbers with fractions, or more than 20 different ones, and classes (with a legend)
-            else. Missing ones are grey.
+            has numbers with fractions, or more than 20 different ones, and classes (with a legend
+            of 42 names at most) else. Missing ones are grey.
         components : int or array-like of int, default=None
             Which components to draw, from 0. None is all, but only the first four of more.
         y_name : str, default=None
@@ -797,7 +799,7 @@ class _Target:
         """Name the classes beside an axes, or within one that is empty."""
         groups = [g for g in [*range(len(self.names)), -1] if (self.groups == g).any()]
         handles = [self._handle(g) for g in groups if self.names]
-        if handles:
+        if 0 < len(handles) <= _MOST_LEGEND:
             _beside(ax, handles, title)
 
     def _handle(self, group):

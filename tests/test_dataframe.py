@@ -8,6 +8,7 @@ import io
 import pickle
 import re
 import tracemalloc
+import warnings
 
 import joblib
 import numpy as np
@@ -649,6 +650,34 @@ def test_unknown_categories_are_exactly_missing_ones_and_one_warning_names_them(
         ]
 
 
+@pytest.mark.parametrize("dtype", ["boolean", "bool[pyarrow]", "object"])
+@pytest.mark.parametrize("text", ["string", "string[pyarrow]", "object"])
+def test_a_row_is_imputed_in_the_dtypes_that_it_has(fitted, dtype, text):
+    X = sheet(1).astype({"flag": dtype, "colour": text})
+    X["flag"], X["colour"] = (pd.Series([None], X.index, dtype=d) for d in (dtype, text))
+    filled = fitted.impute(X)
+    assert filled.dtypes.tolist() == X.dtypes.tolist()
+    assert filled["flag"].item() in (True, False)
+    assert filled["colour"].item() in fitted.categories_[0]
+
+
+def test_a_row_of_polars_is_imputed_in_the_dtypes_that_it_has(fitted):
+    X = pl.from_pandas(sheet(1)).with_columns(pl.lit(None, pl.Categorical).alias("colour"))
+    filled = fitted.impute(X)
+    assert filled.schema == X.schema
+    assert filled["colour"].item() in fitted.categories_[0]
+
+
+@pytest.mark.parametrize(
+    "columns", [[2000, 2001, 2002], pd.MultiIndex.from_tuples([("g", 1), ("g", 2), ("h", 1)])]
+)
+def test_scores_and_errors_have_the_names_that_are_no_strings(columns):
+    X = pd.DataFrame(np.random.RandomState(0).normal(size=(30, 3)), columns=columns)
+    model = start().fit(X)
+    pd.testing.assert_index_equal(model.score_features(X).index, X.columns)
+    pd.testing.assert_index_equal(model.reconstruction_errors(X).columns, X.columns)
+
+
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_impute_leaves_unknown_categories_and_fills_what_is_missing(fitted, library):
     X = sheet(20, seed=1)
@@ -1141,6 +1170,18 @@ def test_categories_that_are_tuples_are_pickled(whole):
     np.testing.assert_array_equal(again.transform(table), model.transform(table))
 
 
+@pytest.mark.parametrize(
+    "pair", [(("red",), ("red", "blue")), (pd.Interval(0, 2), pd.Interval(1, 3))], ids=str
+)
+def test_categories_are_values_to_which_pandas_gives_no_other_meaning(whole, pair):
+    values = np.empty(2, dtype=object)
+    values[:] = pair
+    table = whole.assign(kind=pd.Series(values[whole["flag"].astype(int)], index=whole.index))
+    model = start(8).fit(table)
+    assert set(model.categories_[-1]) == set(pair)
+    assert (model.reconstruct(table)["kind"] == table["kind"]).mean() > 0.99
+
+
 def test_dates_that_are_named_are_categories(whole):
     days = pd.to_datetime(["2020-01-01", "2021-01-01"])[whole["flag"].astype(int)]
     X = whole.assign(day=days)
@@ -1303,6 +1344,36 @@ def test_training_goes_on_with_rows_that_lack_a_category(whole):
     before = model.score_features(whole)
     again = model.set_params(max_iter=0).fit(whole[whole["colour"] != "red"])
     pd.testing.assert_series_equal(again.score_features(whole), before, rtol=1e-5)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("goes_on", ["warm_start", "init", "partial_fit"])
+@pytest.mark.parametrize("given", ["narrower", "nothing"])
+def test_rows_of_dtypes_without_some_categories_do_not_forget_these(whole, library, goes_on, given):
+    part = whole[whole["size"] != "S"]
+    part = part.assign(
+        colour=np.nan if given == "nothing" else part["colour"],
+        size=np.nan if given == "nothing" else part["size"].cat.remove_unused_categories(),
+    )
+    if library == "polars":
+        whole, part = pl.from_pandas(whole), pl.from_pandas(part)
+        if given == "nothing":
+            part = part.with_columns(pl.lit(None).alias("colour"))
+    model = small().fit(whole)
+    if goes_on != "warm_start":
+        model = small(init=FrozenEstimator(model))
+    method = "partial_fit" if goes_on == "partial_fit" else "fit"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Nothing is known of")
+        model = getattr(model.set_params(warm_start=goes_on == "warm_start"), method)(part)
+    names = list(whole.columns)
+    for table in (model.reconstruct(whole), model.inverse_transform(model.transform(whole))):
+        assert list(table.columns) == names
+        for name in ("colour", "size"):
+            values = table[name].to_list()
+            assert set(values) <= set(whole[name].to_list())
+            assert (np.array(values) == np.array(whole[name].to_list())).mean() > 0.5
+    assert len(model.sample(3)) == 3
 
 
 def test_a_one_hot_column_varies_in_one_direction_less_than_it_has_categories(whole):

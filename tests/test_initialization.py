@@ -12,10 +12,10 @@ from torch import nn
 from skae._batches import InputRows
 from skae._initialization import (
     StreamPCA,
-    _deviations,
     adding_nothing,
     checked_output,
     data_units,
+    deviations_along,
     linear_paths,
     own_network,
     perceptron,
@@ -522,7 +522,8 @@ def test_starting_needs_no_graph():
 
 def test_columns_whose_variance_is_rounding_have_finite_deviations():
     for value in np.random.RandomState(0).normal(size=50):
-        assert _deviations([torch.full((7, 1), float(value))]).isfinite().all()
+        rows = InputRows(torch.full((7, 1), float(value)), nn.Identity())
+        assert np.isfinite(deviations_along(np.ones((1, 1)), rows)).all()
 
 
 def test_of_a_part_of_a_stream_rows_from_all_over_it_count():

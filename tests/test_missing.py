@@ -379,6 +379,17 @@ def test_a_loss_of_ones_own_leaves_gaps_out_as_a_named_one_does(pairs, name):
     assert bool((gradient[~there] == 0).all())
 
 
+class OfLogits(Loss):
+    from_logits = True
+
+
+def test_a_loss_of_logits_in_whole_rows_is_refused_where_entries_are_missing(curve, holey):
+    loss = OfLogits(lambda logits, x: (logits - x).square().mean(dim=1))
+    assert small(loss=loss, max_iter=1).fit(curve).best_iter_ == 1
+    with pytest.raises(ValueError, match=r"EntrywiseLoss where .* missing.*got OfLogits; impute"):
+        small(loss=loss, max_iter=1).fit(holey)
+
+
 class LargestError:
     def __call__(self, x_hat, x):
         return (x_hat - x).abs().amax(dim=1)

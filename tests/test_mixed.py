@@ -422,6 +422,16 @@ def test_of_whole_rows_missing_entries_are_taken_to_be_met():
     assert x_hat.grad[0, 0] != 0
 
 
+def test_a_loss_of_whole_rows_says_what_the_mean_row_is():
+    class Sevens(Loss):
+        def mean_output(self, x):
+            return torch.full_like(x, 7.0)
+
+    rows = torch.tensor([[1.0, NAN], [2.0, 5.0]])
+    loss = ObservedLoss(Sevens(lambda x_hat, x: (x_hat - x).square().sum(dim=1)), 0.75)
+    assert loss.of_mean(rows).tolist() == pytest.approx([36 / 0.75, 29 / 0.75])
+
+
 # ----------------------------------------------------------------------------- what is corrupted
 
 

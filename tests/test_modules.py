@@ -846,6 +846,24 @@ def test_a_convolutional_network_is_cloned_copied_pickled_and_written(kind, copi
     assert made.stride == 3
 
 
+@pytest.mark.parametrize("kind", [ConvEncoder, ConvDecoder])
+def test_what_else_a_convolutional_network_has_is_no_parameter(kind):
+    class Counted(kind):
+        n_calls_ = 0
+
+        def __call__(self, n_in, n_out):
+            self.n_calls_ += 1
+            return super().__call__(n_in, n_out)
+
+    made = Counted(**PARAMETERS)
+    made(*((63, 4) if kind is ConvEncoder else (4, 63)))
+    assert made.n_calls_ == 1
+    assert made.get_params() == clone(made).get_params() == PARAMETERS
+    assert repr(made) == repr(Counted(**PARAMETERS))
+    with pytest.raises(ValueError, match=r"got \['n_calls_'\]"):
+        made.set_params(n_calls_=3)
+
+
 def test_a_search_reaches_the_parameters_of_convolutional_networks():
     encoder, decoder = ConvEncoder((1, 9, 7)), ConvDecoder((1, 9, 7))
     estimator = AutoencoderTransformer(encoder=encoder, decoder=decoder)

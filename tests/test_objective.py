@@ -880,6 +880,10 @@ class Detached(Penalty):
         ({"corruption": lambda x, level: x.zero_()}, "corruption <lambda> .*changed its input"),
         ({"corruption": "masking", "corruption_level": 1.5}, "a share of at most 1 .*got 1.5"),
         ({"corruption": "swap", "corruption_level": 2}, "a share of at most 1 .*got 2"),
+        (
+            {"corruption": corruptions.masking, "corruption_level": 2.0},
+            "a share of at most 1 .*got 2",
+        ),
         ({"penalty": "kl", "encoder": MLP([5, 4, 2])}, r"variational.*\(2, 4\).*shape \(2, 2\)"),
         ({"penalty": "kl", "tied_weights": True}, "tied_weights=True must come without a varia"),
         ({"tied_weights": True, "encoder": MLP([5, 2])}, "tied_weights=True must come without an"),
@@ -1105,6 +1109,18 @@ class Rotated(Penalty):
 
     def code_layer(self, n_components):
         return nn.Linear(n_components, n_components)
+
+
+class Grouped(Rotated):
+    def code_layer(self, n_components):
+        return nn.GroupNorm(n_components // 4, n_components)
+
+
+def test_a_layer_of_a_penalty_is_asked_for_with_as_many_components_as_there_are(curve):
+    fitted = small(n_components=4, penalty=Grouped(), alpha=0.1, max_iter=2).fit(curve)
+    assert isinstance(fitted.encoder_[0][-1], nn.GroupNorm)
+    again = small(n_components=4, penalty=Grouped(), alpha=0.1, max_iter=0, init=fitted).fit(curve)
+    assert same_models(again, fitted, curve)
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])

@@ -433,6 +433,19 @@ def test_networks_of_ones_own(table, hard, exports, parameters, n_exports):
         assert_close(codes, expected[: len(rows)], expected.std(axis=0))
 
 
+def test_an_activation_may_serve_in_both_networks(table, exports):
+    shared = nn.Softplus()  # torch exports it, with other layers around it in each of both
+
+    def network(n_in, n_out):
+        width = 16 if n_in > n_out else 8
+        return nn.Sequential(nn.Linear(n_in, width), shared, nn.Linear(width, n_out))
+
+    fitted = small(encoder=network, decoder=network).fit(table[:N_TRAINED])
+    (rows,) = run(to_onnx(fitted, what="reconstruct"), table)
+    expected = fitted.reconstruct(table)
+    assert_close(rows, expected, expected.std(axis=0))
+
+
 def test_a_decoder_of_ones_own(table, exports):
     fitted = small(decoder=ConvDecoder((1, 4, 3), channels=(4, 8))).fit(table[:N_TRAINED])
     to_onnx(fitted)

@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from sklearn.preprocessing import (
 from sklearn.utils import check_random_state
 
 from skae import AutoencoderTransformer
+from skae.losses import SquaredError
 from skae.plotting import (
     ExplainedVarianceDisplay,
     LatentSpaceDisplay,
@@ -345,6 +347,7 @@ def test_where_no_epoch_was_run_there_is_nothing_to_draw(images):
         ({"alpha": 0, "penalty": "kl"}, "PCA", "Held-out R²"),
         ({"init": "random"}, None, "Held-out R²"),
         ({"warm_start": True}, "Start", "Held-out R²"),
+        ({"loss": SquaredError()}, "PCA", "Held-out R²"),
         ({"loss": "huber"}, "PCA", "Held-out score"),
         ({"penalty": "kl"}, "PCA", "Held-out score"),
         ({"corruption": "gaussian"}, "PCA", "Held-out score"),
@@ -430,6 +433,21 @@ def test_classes_have_colours_and_a_legend(y, free, images):
     for scatter in (display.scatters_[0, 0], display.scatters_[1, 0], display.scatters_[1, 1]):
         np.testing.assert_allclose(scatter.get_facecolors(), [colors[name] for name in names])
     assert display.colorbar_ is None
+
+
+@pytest.mark.parametrize(("n_classes", "n_names"), [(42, 42), (43, 0), (100, 0)])
+def test_so_many_classes_have_no_legend_that_they_leave_room_for_the_picture(
+    n_classes, n_names, free, images
+):
+    y = [f"class {i % n_classes}" for i in range(200)]
+    display = LatentSpaceDisplay.from_estimator(free, images, y)
+    legends = [ax.get_legend() for ax in display.axes_.flat if ax.get_legend()]
+    assert sum(len(legend.get_texts()) for legend in legends) == n_names
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of a layout that has no room
+        display.figure_.canvas.draw()
+    colors = display.scatters_[0, 0].get_facecolors()
+    assert len(np.unique(colors, axis=0)) == n_classes
 
 
 def test_classes_have_the_colours_of_the_style_and_the_order_of_their_dtype(free, images):

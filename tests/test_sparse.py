@@ -183,6 +183,14 @@ def test_no_more_than_a_chunk_is_ever_dense(monkeypatch, make, parameters):
     assert len(pickle.dumps(fitted)) < 4 * 900 * 300
 
 
+@pytest.mark.filterwarnings("ignore:Nothing is known of")
+def test_a_matrix_of_stored_nan_alone_has_the_units_of_a_dense_table():
+    X = np.full((6, 3), np.nan)
+    fitted, dense = small().fit(scipy.sparse.csr_array(X)), small().fit(X)
+    assert fitted.scale_ == dense.scale_ == 1
+    np.testing.assert_array_equal(fitted.transform(X), dense.transform(X))
+
+
 @pytest.mark.parametrize("parameters", [{"max_iter": 0}, {}, {"early_stopping": True}])
 def test_stored_nan_is_missing_as_in_a_dense_table(counts, parameters):
     X = np.where(np.random.RandomState(0).uniform(size=counts.shape) < 0.1, np.nan, counts)
