@@ -723,8 +723,7 @@ class AutoencoderTransformer(
         interrupted, as training begins anew then): the linear paths follow
         :class:`~sklearn.decomposition.IncrementalPCA`, and all weights are trained. After a `fit`
         training goes on from that. No rows are held out, so that nothing is compared with PCA.
-        Codes have the axes of the latest X that has ten rows or
-        more for each component.
+        Codes have the axes of the latest X that has ten rows or more for each component.
 
         Parameters
         ----------
