@@ -142,7 +142,7 @@ def _cast(values, dtype):
         values = np.clip(np.rint(values.astype(np.float64)), limits.min, largest)
     elif dtype.kind == "b":
         values = values > 0.5
-    elif dtype.kind != "f":
+    elif dtype.kind not in "fT":
         return values
     return values.astype(dtype, copy=False)
 
@@ -317,7 +317,7 @@ def _categories(values):
             found = sorted(found)
         except TypeError:  # values of several types
             found = sorted(found, key=lambda value: (type(value).__name__, str(value)))
-    if isinstance(values, np.ndarray):
+    if isinstance(values, np.ndarray) and values.dtype.kind != "T":  # which goes beside no number
         return np.array(found, dtype=values.dtype)
     categories = np.empty(len(found), dtype=object)
     categories[:] = found

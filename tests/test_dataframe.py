@@ -661,6 +661,21 @@ def test_a_row_is_imputed_in_the_dtypes_that_it_has(fitted, dtype, text):
     assert filled["colour"].item() in fitted.categories_[0]
 
 
+@pytest.mark.parametrize("dtype", [str, object, np.dtypes.StringDType()], ids=str)
+def test_an_array_of_text_comes_back_as_text(dtype):
+    rng = np.random.RandomState(0)
+    kinds = rng.choice(["u", "v"], 40)
+    X = np.column_stack([rng.normal(size=(40, 2)).round(3), kinds]).astype(dtype)
+    model = start(3, categorical_features=[2]).fit(X)
+    assert model.categories_[2].tolist() == ["u", "v"]
+    for given in (model.reconstruct(X), model.inverse_transform(model.transform(X))):
+        assert given.dtype.kind == X.dtype.kind
+        assert given[:, 2].tolist() == kinds.tolist()
+        np.testing.assert_allclose(given[:, :2].astype(float), X[:, :2].astype(float), atol=1e-5)
+    assert model.impute(X).tolist() == X.tolist()
+    assert model.sample(2).dtype.kind == X.dtype.kind
+
+
 def test_a_row_of_polars_is_imputed_in_the_dtypes_that_it_has(fitted):
     X = pl.from_pandas(sheet(1)).with_columns(pl.lit(None, pl.Categorical).alias("colour"))
     filled = fitted.impute(X)
