@@ -290,8 +290,10 @@ class AutoencoderTransformer(
     alpha : float or 'auto', default='auto'
         Weight of the penalty, without unit: it carries over between data sets. With the linear
         skip and a penalty on weights it says how nonlinear the model is: 0 is the free autoencoder,
-        infinity (1e15 at most) is PCA (beside categories a linear model, which goes on from the
-        factor analysis to smaller cross-entropies). 0 is the same as ``penalty=None``.
+        infinity (1e15 at most) is PCA (with another loss than the squared error, or beside
+        categories, a linear model, which goes on from there to smaller losses). 0 is the same as
+        ``penalty=None``, but that with ``'kl'`` an encoder of your own still gives two outputs for
+        each component.
         ``'auto'`` is 1e-4, and with a penalty on weights ``0.2 / max(n_samples_seen_, 1000)``: like
         a prior it counts for less the more rows there are, and the less noise: with the squared
         error of numbers, a penalty on weights and 1000 rows or more, it is halved each time that
@@ -440,7 +442,7 @@ class AutoencoderTransformer(
     best_iter_ : int
         The epoch whose weights were kept; 0 is the start. Where rows are held out in turn, the
         number of epochs that all rows were trained for, as with ``early_stopping=False`` and
-        ``max_iter=best_iter_``.
+        ``max_iter=best_iter_`` (and one start, ``n_init=1``).
     n_features_in_ : int
         Number of features seen during `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -718,10 +720,11 @@ class AutoencoderTransformer(
         """Go on learning by one pass over the rows of X, for tables that come in parts.
 
         The first call starts at the PCA of its rows, whose mean and scale stay those of the model.
-        Later ones go on, with the parameters of training that the first had, but for `alpha` and
-        `batch_size` (and with those of now where the model was copied or loaded, or a call was
-        interrupted, as training begins anew then): the linear paths follow
-        :class:`~sklearn.decomposition.IncrementalPCA`, and all weights are trained. After a `fit`
+        Later ones go on, with the parameters of training that the first had, but for `alpha`,
+        `batch_size` and `callbacks` (and with those of now where the model was copied or loaded,
+        `alpha` was 0, or a call was interrupted, as training begins anew then): the linear paths
+        follow :class:`~sklearn.decomposition.IncrementalPCA`, as far as its axes turn by less than
+        25 degrees from those that the paths began with, and all weights are trained. After a `fit`
         training goes on from that. No rows are held out, so that nothing is compared with PCA.
         Codes have the axes of the latest X that has ten rows or more for each component.
 
@@ -809,7 +812,8 @@ class AutoencoderTransformer(
         Returns
         -------
         X_hat : ndarray or DataFrame of shape (n_samples, n_features)
-            Complete, whatever is missing in X; as `inverse_transform` returns it.
+            Complete, whatever is missing in X, but for columns of categories of which `fit` saw
+            none; as `inverse_transform` returns it.
         """
         return self._table(self._reconstructed(self._validated(X)), X)
 
@@ -958,7 +962,8 @@ class AutoencoderTransformer(
         Returns
         -------
         X_new : ndarray or DataFrame of shape (n_samples, n_features)
-            Of the type, columns and dtypes of the training data; integers are rounded.
+            Of the type, columns and dtypes of the training data (dense, where that was sparse);
+            integers are rounded.
 
         References
         ----------
@@ -1044,8 +1049,9 @@ class AutoencoderTransformer(
         Raises
         ------
         ValueError
-            If the file is not as `save_model` wrote it or of a newer protocol, or `own` is not
-            what the model was saved with.
+            If the file is not as `save_model` wrote it or of a newer protocol, or `own` has other
+            names, or does not fit the file. (Of a network of torch's own layers all is in the file,
+            and what is given for it is but kept as the parameter.)
         OSError
             If there is no such file, or it cannot be read.
 
@@ -1743,7 +1749,8 @@ class AutoencoderTransformer(
         rows, whole = rows.nan_to_num(), rows
         if callable(self.loss):
             x_hat = torch.zeros_like(rows).requires_grad_()
-            losses = checked_output("loss", self.loss, (x_hat, rows), (len(rows),))
+            loss = copy.deepcopy(self.loss)  # a module may count, or remember
+            losses = checked_output("loss", loss, (x_hat, rows), (len(rows),))
             _check_gradient("loss", losses)
         if callable(self.corruption):
             inputs = rows.clone(), self.corruption_level

@@ -29,13 +29,15 @@ def no_rows_of(X):
 
     Parameters
     ----------
-    X : ndarray, pandas or polars DataFrame, or anything else
+    X : ndarray, sparse matrix, pandas or polars DataFrame, or anything else
 
     Returns
     -------
     ndarray, DataFrame or None
-        None for anything else.
+        Of a sparse matrix a dense array; None for anything else.
     """
+    if scipy.sparse.issparse(X):
+        return np.empty((0, X.shape[1]), X.dtype)
     if is_polars(X):  # whose slices keep the data
         return X.clear()
     if is_pandas(X):  # whose slices keep the labels of rows and Arrow's data

@@ -473,18 +473,21 @@ class Autoencoder(nn.Module):
         A matrix behind a gate is seen times its factor, as its network is. By itself it would be
         drawn to zero before the gate, which starts closed, is open enough for it to be of use.
 
-        Vectors are left out. They are biases and the scales of normalisation layers, which are
-        not penalised in scikit-learn's networks either.
+        The factor of a gate around no trained matrix is seen itself.
+
+        Vectors and single numbers are left out. They are biases and the scales of normalisation
+        layers, which are not penalised in scikit-learn's networks either.
         """
         skips = [module for module in self.modules() if isinstance(module, LinearSkip)]
         free = {id(weight) for skip in skips for weight in skip.linear.parameters()}
         free |= {id(weight) for weight in self.input.parameters()}
         factors = self._factors()
         free |= {id(factor) for factor in factors.values()}
+        gates = {id(part.factor) for part in self.modules() if isinstance(part, Gate)}
         return [
             factors[id(p)] * p if id(p) in factors else p
             for p in self.parameters()
-            if p.requires_grad and p.ndim != 1 and id(p) not in free
+            if p.requires_grad and (p.ndim > 1 or id(p) in gates) and id(p) not in free
         ]
 
     def _factors(self):
@@ -495,7 +498,7 @@ class Autoencoder(nn.Module):
             around = [gate for prefix, gate in gates.items() if name.startswith(prefix)]
             if not around:
                 elsewhere.add(id(weight))
-            elif weight.requires_grad and weight.ndim != 1:
+            elif weight.requires_grad and weight.ndim > 1:
                 behind[id(weight)] = around[0].factor
         return {key: factor for key, factor in behind.items() if key not in elsewhere}
 

@@ -438,7 +438,7 @@ class LossCurveDisplay:
         Raises
         ------
         ValueError
-            If the estimator is no autoencoder, or no epoch was run.
+            If the estimator is no autoencoder, or no epoch was run and no rows were held out.
         NotFittedError
             If it is not fitted.
         ImportError

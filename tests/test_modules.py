@@ -368,6 +368,19 @@ class Residual(nn.Module):
         return self.stem(x) + self.branch(x)
 
 
+class Tempered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.temperature = nn.Linear(4, 2), nn.Parameter(torch.tensor(5.0))
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, Gate])
+def test_vectors_and_single_numbers_are_not_penalized(wrap):
+    encoder = Tempered()
+    penalized = Autoencoder(wrap(encoder), nn.Linear(2, 4, bias=False)).penalized_weights()
+    assert [tuple(weight.shape) for weight in penalized] == [(2, 4), (4, 2)]
+
+
 def test_all_of_a_users_network_is_penalized_whatever_its_layers_are_called():
     encoder, decoder = Residual(), MLP([2, 4])
     weights = Autoencoder(encoder, decoder).penalized_weights()

@@ -23,7 +23,7 @@ from torch import nn
 
 from skae import AutoencoderTransformer, corruptions
 from skae._net import eased
-from skae.losses import SquaredError
+from skae.losses import Loss, SquaredError
 from skae.modules import MLP, ConvDecoder, ConvEncoder, TiedLinear
 from skae.penalties import KL, ActivityL1, Contractive, Penalty
 
@@ -1143,6 +1143,23 @@ def test_samples_of_numbers_that_were_categories_are_numbers():
 
 
 # ----------------------------------------------------------------------------- what terms are given
+
+
+class CountedLoss(Loss):
+    def __init__(self):
+        super().__init__(lambda x_hat, x: (x_hat - x).square().mean(dim=1))
+        self.register_buffer("n_calls", torch.zeros(()))
+
+    def forward(self, x_hat, x):
+        self.n_calls += 1
+        return super().forward(x_hat, x)
+
+
+def test_a_module_that_is_a_loss_is_copied_before_it_is_called(curve):
+    loss = CountedLoss()
+    fitted = small(loss=loss, max_iter=1).fit(curve)
+    assert fitted.net_.criterion_.n_calls > 0
+    assert loss.n_calls == 0
 
 
 def test_a_loss_of_ones_own_is_of_the_reconstruction_and_the_rows(curve):

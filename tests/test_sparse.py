@@ -257,6 +257,16 @@ def test_the_rest_of_the_way_is_dense(counts):
     assert fitted.inverse_transform(fitted.transform(X), as_frame=True).shape == counts.shape
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_samples_have_the_dtype_of_the_training_data(counts, dtype):
+    X = scipy.sparse.csr_array(counts.astype(dtype))
+    for table in (X, X.toarray()):
+        new = small().fit(table).sample(3, random_state=0)
+        assert type(new) is np.ndarray
+        assert new.dtype == dtype
+        assert new.any()
+
+
 @pytest.mark.parametrize("features", [[0], [False] * 29 + [True]])
 def test_categories_are_refused(counts, features):
     sentence = (
