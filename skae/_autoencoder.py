@@ -1130,7 +1130,8 @@ class AutoencoderTransformer(
         try:
             n_values = sum(array.size for array in arrays.values())
             own_part = functools.partial(_own_part, own, n_values, {})
-            with usual(torch.device("cpu")):
+            # weights that are trained on, whatever mode the caller is in
+            with usual(torch.device("cpu")), torch.inference_mode(False):
                 attributes, modules = restored(text, arrays, own, own_part)
                 vars(self).update(attributes, **own)
                 if "net_" in attributes:
@@ -1529,7 +1530,9 @@ class AutoencoderTransformer(
         # else it was fitted, or loaded, or had no weight of a penalty
         if self.net_.optimizer_ is None or not has_all:
             module = unturned(copy.deepcopy(self.net_.module_))
-            return self._net_of_stream(module, data).initialize()
+            net = self._net_of_stream(module, data).initialize()
+            net.history_ = copy.copy(self.net_.history)  # an interrupt goes back to the other
+            return net
         self.net_.module_ = unturned(self.net_.module_).train()  # all parts of it
         self.net_.batch_size = self._batch_size(len(data))
         self.net_.alpha, self.net_.eases = self.alpha_, self._eases()

@@ -47,6 +47,40 @@ def streamed(fitted, X, n_rows):
     return fitted
 
 
+# ------------------------------------------------------------------------------------ its history
+
+
+def pickled(fitted, folder):
+    return pickle.loads(pickle.dumps(fitted))
+
+
+def stored(fitted, folder):
+    fitted.save_model(folder / "model.safetensors")
+    return AutoencoderTransformer.load_model(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("way", [pickled, stored, lambda fitted, folder: copy.deepcopy(fitted)])
+def test_a_stream_that_begins_training_anew_keeps_its_history(sheet, way, tmp_path):
+    # with little noise, by which the weight of the penalty falls
+    fitted = AutoencoderTransformer(5, random_state=0)
+    parts = sheet[:3900].reshape(3, 1300, 6)
+    for part in parts[:2]:
+        fitted.partial_fit(part)
+    again = way(fitted, tmp_path).partial_fit(parts[2])
+    fitted.partial_fit(parts[2])
+    assert again.net_.history[:, "train_loss"] == again.loss_curve_
+    assert again.loss_curve_[:2] == fitted.loss_curve_[:2]
+    assert again.net_.alpha_ == fitted.net_.alpha_ < fitted.alpha_ / 4
+
+
+def test_a_stream_after_a_fit_keeps_the_history_of_that(sheet):
+    fitted = small(max_iter=3).fit(sheet[:200])
+    before = list(fitted.loss_curve_)
+    fitted.partial_fit(sheet[200:400])
+    assert fitted.loss_curve_[:3] == before
+    assert fitted.net_.history[:, "train_loss"] == fitted.loss_curve_
+
+
 # -------------------------------------------------------------------------------- the first chunk
 
 
@@ -337,6 +371,17 @@ def test_an_interrupted_call_leaves_the_transformer_as_it_was(sheet):
     before = fitted.score(sheet)
     assert fitted.partial_fit(sheet[500:1000]).score(sheet) > before
     assert fitted.n_iter_ == 2
+
+
+def test_a_model_that_was_loaded_in_inference_mode_is_trained_and_interrupted(sheet, tmp_path):
+    small().fit(sheet[:500]).save_model(tmp_path / "model")
+    with torch.inference_mode():
+        fitted = AutoencoderTransformer.load_model(tmp_path / "model")
+    fitted.set_params(callbacks=[Interrupting()])
+    codes = fitted.transform(sheet)
+    interrupted(fitted, sheet[500:1000])
+    np.testing.assert_array_equal(fitted.transform(sheet), codes)
+    assert not np.array_equal(fitted.partial_fit(sheet[500:1000]).transform(sheet), codes)
 
 
 def test_an_interrupted_call_leaves_no_trace_in_a_pickle(sheet):
