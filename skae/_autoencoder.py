@@ -1530,9 +1530,7 @@ class AutoencoderTransformer(
         # else it was fitted, or loaded, or had no weight of a penalty
         if self.net_.optimizer_ is None or not has_all:
             module = unturned(copy.deepcopy(self.net_.module_))
-            net = self._net_of_stream(module, data).initialize()
-            net.history_ = copy.copy(self.net_.history)  # an interrupt goes back to the other
-            return net
+            return self._net_of_stream(module, data).initialize()
         self.net_.module_ = unturned(self.net_.module_).train()  # all parts of it
         self.net_.batch_size = self._batch_size(len(data))
         self.net_.alpha, self.net_.eases = self.alpha_, self._eases()
