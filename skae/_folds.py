@@ -117,11 +117,12 @@ def folds_of(net_of, modules, splits, data):
     -------
     Folds
     """
-    nets = list(map(net_of, modules))
+    first = net_of(modules[0])
     is_small = isinstance(data, torch.Tensor) and data.numel() <= _MANY_VALUES
-    if is_small and nets[0].can_be_stacked():
+    if is_small and first.can_be_stacked():
         net = net_of(Stack(modules), iterator_train=StackedBatches)
         return StackedFolds(net.initialize(), splits, data)
+    nets = [first, *map(net_of, modules[1:])]
     return Folds([net.initialize() for net in nets], splits, data)
 
 
