@@ -1530,7 +1530,10 @@ class AutoencoderTransformer(
         # else it was fitted, or loaded, or had no weight of a penalty
         if self.net_.optimizer_ is None or not has_all:
             module = unturned(copy.deepcopy(self.net_.module_))
-            return self._net_of_stream(module, data).initialize()
+            net = self._net_of_stream(module, data).initialize()
+            # not the history, of which schedules think that this optimiser has made its steps
+            net.earlier_losses_ = self.loss_curve_[-1:]
+            return net
         self.net_.module_ = unturned(self.net_.module_).train()  # all parts of it
         self.net_.batch_size = self._batch_size(len(data))
         self.net_.alpha, self.net_.eases = self.alpha_, self._eases()

@@ -199,7 +199,8 @@ class ReconstructionNet(NeuralNet):
         Weight of the penalty.
     eases : bool, default=False
         Whether a penalty on weights counts for less where little loss is left, as :func:`eased`
-        says of the last epoch's: ``alpha_`` is its weight in an epoch.
+        says of the last epoch's: ``alpha_`` is its weight in an epoch. Before the first, the last
+        of ``earlier_losses_`` counts, if there are any.
     corruption : callable, default=None
         What makes the rows that are encoded from the clean ones, ``(x, level) -> x``, where a loss
         is computed: held-out rows are judged by what training is to make small.
@@ -254,7 +255,7 @@ class ReconstructionNet(NeuralNet):
         self.valid_losses_ = self.average_ = self.flat_ = None
         self.written_out_ = self.evaluated_ = self.captured_ = None
         self._see_listeners()
-        self.penalized_, self.alpha_ = [], self.alpha
+        self.penalized_, self.alpha_, self.earlier_losses_ = [], self.alpha, []
         self.batches_watched_ = any(_watches_batches(callback) for _, callback in self.callbacks_)
         # Optimisers that search along a line go by the value of J, not by its gradient alone. To
         # the others, and where no callback looks, the value of a penalty on weights is nothing.
@@ -366,7 +367,8 @@ class ReconstructionNet(NeuralNet):
         Callbacks may have changed them. Once an epoch, as it takes a tenth of a small step.
         """
         self._see_listeners()
-        losses = [epoch["train_loss"] for epoch in self.history[-2:] if "train_loss" in epoch]
+        latest = [epoch["train_loss"] for epoch in self.history[-2:] if "train_loss" in epoch]
+        losses = self.earlier_losses_ + latest
         self.alpha_ = self.alpha * (eased(losses[-1]) if self.eases and losses else 1)
         if self.written_out_ is not None:
             if is_untouched(self.written_out_.parts, self.flat_.weights):

@@ -47,6 +47,33 @@ def streamed(fitted, X, n_rows):
     return fitted
 
 
+# ------------------------------------------------------------------------ where it begins anew
+
+
+def pickled(fitted, folder):
+    return pickle.loads(pickle.dumps(fitted))
+
+
+def stored(fitted, folder):
+    fitted.save_model(folder / "model.safetensors")
+    return AutoencoderTransformer.load_model(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("way", [pickled, stored, lambda fitted, folder: copy.deepcopy(fitted)])
+def test_a_stream_that_begins_training_anew_weighs_the_penalty_as_one_that_does_not(
+    sheet, way, tmp_path
+):
+    # with little noise, by which the weight of the penalty falls
+    fitted = AutoencoderTransformer(5, random_state=0)
+    parts = sheet[:3900].reshape(3, 1300, 6)
+    for part in parts[:2]:
+        fitted.partial_fit(part)
+    again = way(fitted, tmp_path).partial_fit(parts[2])
+    fitted.partial_fit(parts[2])
+    assert again.loss_curve_[:2] == fitted.loss_curve_[:2]
+    assert again.net_.alpha_ == fitted.net_.alpha_ < fitted.alpha_ / 4
+
+
 # -------------------------------------------------------------------------------- the first chunk
 
 
