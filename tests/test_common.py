@@ -44,7 +44,7 @@ class Decay(LRScheduler):
 def configuration(**parameters):
     # Where early stopping judges, most of the checks' tables are too small to leave PCA: it is off
     # where it is not named, so that what is checked is trained.
-    brief = {"hidden_layer_sizes": (16,), "max_iter": 5, "early_stopping": False}
+    brief = {"hidden_layer_sizes": (16,), "max_iter": 3, "early_stopping": False}
     return AutoencoderTransformer(**{**brief, **parameters})
 
 
@@ -133,7 +133,7 @@ TEXTBOOK = {
 # Options that do not concern each other share a configuration, and where folds are no stack few
 # have early stopping: the checks take long.
 CONFIGURATIONS = [
-    AutoencoderTransformer(max_iter=20),
+    AutoencoderTransformer(max_iter=10),
     configuration(hidden_layer_sizes=(16, 8), activation="silu", init="glorot_uniform"),
     configuration(hidden_layer_sizes=(), n_components=0.9, early_stopping=True, warm_start=True),
     configuration(n_components=1, activation="tanh", n_init=2),
