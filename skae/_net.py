@@ -331,20 +331,20 @@ class ReconstructionNet(NeuralNet):
 
     def _choose_steps(self):
         """Have gradients computed by written-out backpropagation where that knows all about it."""
-        if not self.objective_read_ and self._is_known(self.module_, self.criterion_):
-            weights = list(self.module_.parameters())
-            self.penalized_ = self.module_.penalized_weights()
-            if isinstance(self.optimizer_, Soap):  # it treats some weights as matrices
-                self.flat_ = FlatWeights(weights, self.penalized_)
-                self.optimizer_.gradient = self.flat_.vector.grad
-                for group in self.optimizer_.param_groups:
-                    group["in_place"] = True  # nobody else reads the gradients
-            else:
-                self.flat_ = FlatWeights(weights, self.penalized_, self.optimizer_)
-                if self.flat_.vector.is_cuda and type(self.optimizer_) in _CAPTURABLE_OPTIMIZERS:
-                    for group in self.optimizer_.param_groups:
-                        group["capturable"] = True  # its count of steps is on the device
-            self.written_out_ = WrittenOut(self.module_, self.criterion_)
+        if self.objective_read_ or not self._is_known(self.module_, self.criterion_):
+            return
+        weights = list(self.module_.parameters())
+        self.penalized_ = self.module_.penalized_weights()
+        is_soap = isinstance(self.optimizer_, Soap)  # it treats some weights as matrices
+        self.flat_ = FlatWeights(weights, self.penalized_, None if is_soap else self.optimizer_)
+        if is_soap:
+            self.optimizer_.gradient = self.flat_.vector.grad
+            for group in self.optimizer_.param_groups:
+                group["in_place"] = True  # nobody else reads the gradients
+        elif self.flat_.vector.is_cuda and type(self.optimizer_) in _CAPTURABLE_OPTIMIZERS:
+            for group in self.optimizer_.param_groups:
+                group["capturable"] = True  # its count of steps is on the device
+        self.written_out_ = WrittenOut(self.module_, self.criterion_)
 
     def can_be_stacked(self):
         """Return whether such nets' modules can be trained as one, as a stack.
