@@ -57,11 +57,8 @@ def with_categories(empty, earlier, categories):
     if not is_frame(empty):
         return empty
     dtypes = [
-        values.dtype
-        if some is None or _holds(values.dtype, some)
-        else _known_dtype(empty, earlier, j, some)
-        for j, some in enumerate(categories)
-        for values in [column(empty, j)]
+        dtype if some is None or _holds(dtype, some) else _known_dtype(empty, earlier, j, some)
+        for j, (dtype, some) in enumerate(zip(empty.dtypes, categories, strict=True))
     ]
     if is_pandas(empty):
         return empty_frame(dtypes, empty.columns)
@@ -269,12 +266,11 @@ def is_plain(X):
     """Return whether all columns are numbers to their own library."""
     if not is_frame(X):
         return True
-    dtypes = [column(X, j).dtype for j in range(X.shape[1])]
     if is_polars(X):
-        return all(dtype.is_numeric() for dtype in dtypes)
+        return all(dtype.is_numeric() for dtype in X.dtypes)
     types = pd.api.types
     # decimals are numbers too, but of Python's: objects
-    return all(types.is_numeric_dtype(d) and d.kind not in "bO" for d in dtypes)
+    return all(types.is_numeric_dtype(d) and d.kind not in "bO" for d in X.dtypes)
 
 
 def categories_of(X, categorical_features):
