@@ -99,8 +99,7 @@ def _dtype(dtype):
         categories = None if dtype.categories is None else _index(dtype.categories)
         return {"categories": categories, "ordered": dtype.ordered}
     if isinstance(dtype, pd.StringDtype):
-        is_nan = getattr(dtype, "na_value", pd.NA) is not pd.NA
-        return {"strings": dtype.storage, "missing": "nan" if is_nan else "NA"}
+        return {"strings": dtype.storage, "missing": "NA" if dtype.na_value is pd.NA else "nan"}
     if isinstance(dtype, pd.ArrowDtype):
         return {"arrow": str(dtype.pyarrow_dtype)}
     if isinstance(dtype, pd.SparseDtype):
