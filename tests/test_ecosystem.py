@@ -69,7 +69,7 @@ def test_grid_search_over_widths_and_alpha(curve, n_jobs):
         "autoencodertransformer__hidden_layer_sizes": [(4,), (16, 8)],
         "autoencodertransformer__alpha": [0, 1e-4, 1e6],
     }
-    pipeline = make_pipeline(StandardScaler(), small(max_iter=15))
+    pipeline = make_pipeline(StandardScaler(), small(max_iter=15, early_stopping=False))
     search = GridSearchCV(pipeline, grid, cv=3, n_jobs=n_jobs, error_score="raise").fit(curve)
     scores = search.cv_results_["mean_test_score"].reshape(3, 2)  # alpha, widths
     assert scores[:2].min() > scores[2].max()  # an alpha of 1e6 is PCA
@@ -84,7 +84,9 @@ def test_halving_search_and_own_modules_in_a_grid(curve):
         return nn.Sequential(nn.Linear(n_in, 16), nn.ReLU(), nn.Linear(16, n_out))
 
     grid = {"encoder": [None, wide, nn.Linear], "n_components": [1, 3]}
-    search = HalvingGridSearchCV(small(), grid, cv=2, random_state=0, error_score="raise")
+    search = HalvingGridSearchCV(
+        small(early_stopping=False), grid, cv=2, random_state=0, error_score="raise"
+    )
     search.fit(curve)
     assert search.best_params_["n_components"] == 3
     assert search.n_candidates_[0] == 6
