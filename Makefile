@@ -18,7 +18,8 @@ docs: .venv/docs ## the documentation with the gallery, in docs/_build/html; war
 
 # Tracing makes tests of small fits take 1.7 times as long. These fit the most, and reach hardly a
 # branch that others do not.
-UNTRACED := $(patsubst %,tests/test_%.py,autoencoder common docs ecosystem memory objective)
+UNTRACED := $(patsubst %,tests/test_%.py,autoencoder common docs ecosystem folds memory objective \
+	partial_fit readme torch)
 
 test: .venv/test ## the whole suite, of which the traced tests must reach 95 % of the branches
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q $(UNTRACED)
