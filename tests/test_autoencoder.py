@@ -518,22 +518,25 @@ def test_global_generators_are_left_alone(curve, random_state):
 
 def test_fits_in_threads_are_those_in_line(curve):
     def fit(seed):
-        return small(random_state=seed, dropout=0.1, max_iter=8).fit(curve).score(curve)
+        trained = {"early_stopping": False, "dropout": 0.1, "max_iter": 5}
+        return small(random_state=seed, **trained).fit(curve).score(curve)
 
     before = torch.get_rng_state()
     in_line = [fit(seed) for seed in range(4)]
+    assert len(set(in_line)) == 4
     in_threads = Parallel(n_jobs=2, backend="threading")(delayed(fit)(seed) for seed in range(4))
     assert in_threads == in_line
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_results_come_from_random_state_alone(curve):
-    first = small(dropout=0.1).fit(curve)
+    trained = {"early_stopping": False, "dropout": 0.1, "max_iter": 5}
+    first = small(**trained).fit(curve)
     torch.rand(3)
-    second = small(dropout=0.1).fit(curve)
+    second = small(**trained).fit(curve)
     assert torch.equal(weights(first), weights(second))
-    generator = np.random.RandomState(0)
-    one, two = (small(random_state=generator).fit(curve) for _ in range(2))
+    trained["random_state"] = np.random.RandomState(0)
+    one, two = (small(**trained).fit(curve) for _ in range(2))
     assert not torch.equal(weights(one), weights(two))
 
 

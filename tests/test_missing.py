@@ -505,6 +505,16 @@ def test_more_steps_come_nearer(gaps, monkeypatch):
     assert distances[3] < 0.2 * distances[0]
 
 
+def test_many_inputs_are_filled_as_few_are(gaps, monkeypatch):
+    components, x = gaps
+    fill = Filled(components, torch.tensor([0.9, 0.5]).double())
+    square = fill(x)
+    monkeypatch.setattr(Filled, "N_SQUARE", 4)  # the inputs are five
+    # two products in place of one round differently, ten times
+    torch.testing.assert_close(fill(x), square, rtol=0, atol=1e-12)
+    assert not torch.equal(fill(x), square)
+
+
 def test_what_is_there_stays_and_whole_rows_are_returned_as_they_are(gaps):
     components, x = gaps
     fill = Filled(components, torch.tensor([0.9, 0.5]).double())

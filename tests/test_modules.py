@@ -818,6 +818,24 @@ def test_what_no_convolutional_network_can_be_made_of_is_said(kind, shape, kerne
         kind(shape, kernel_size=kernel_size)(*widths)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"channels": (4, 0)}, r"^channels must be integers of at least 1, got \(4, 0\)\.$"),
+        ({"channels": (4, 2.5)}, r"^channels must be integers .*, got \(4, 2\.5\)\.$"),
+        ({"kernel_size": 3.0}, r"^kernel_size must be an integer of at least 1, got 3\.0\.$"),
+        ({"stride": 0}, r"^stride must be an integer of at least 1, got 0\.$"),
+        ({"activation": "sine"}, r"^activation must be one of .*'relu'.*, got 'sine'\.$"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [ConvEncoder, ConvDecoder])
+def test_what_no_stage_can_be_made_of_is_said(kind, parameters, message):
+    widths = (63, 4) if kind is ConvEncoder else (4, 63)
+    with pytest.raises(ValueError, match=message):
+        kind((1, 9, 7), **parameters)(*widths)
+
+
 PARAMETERS = {
     "shape": (1, 9, 7),
     "channels": (4, 2),

@@ -756,21 +756,52 @@ def test_other_arrays_are_not(array):
     assert not _persistence.is_describable(array)
 
 
+@pytest.mark.parametrize(
+    "scalar",
+    [np.str_("ä"), np.float32(0.1), np.float64(np.nan), np.int8(-3), np.bool_(True)],
+    ids=lambda scalar: type(scalar).__name__,
+)
+def test_scalars_of_numpy_are_described(scalar):
+    content = _model_file.dumps(*_persistence.described({"scalar": scalar}), {})
+    read = _persistence.restored(*_model_file.loads(content, "It"))[0]["scalar"]
+    assert type(read) is type(scalar)
+    np.testing.assert_array_equal(read, scalar)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.datetime64("2020"),
+        np.complex64(1j),
+        torch.ones(2, dtype=torch.bfloat16),
+        torch.ones(2) * 1j,
+    ],
+    ids=lambda value: str(value.dtype),
+)
+def test_other_scalars_and_tensors_are_not(value):
+    assert not _persistence.is_describable(value)
+
+
 # -------------------------------------------------------------------------------------------- files
 
 
-def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), OSError("No space left"), KeyboardInterrupt()]
+)
+def test_a_save_that_fails_leaves_what_was_there(error, tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     fitted("plain").save_model(path)
     before = path.read_bytes()
 
     def full(descriptor):
-        raise OSError(28, "No space left on device")
+        raise error
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(type(error)) as raised:
             fitted("frame").save_model(path)
+    assert raised.value.args[:2] == error.args
+    assert getattr(raised.value, "filename", None) == (str(path) if len(error.args) == 2 else None)
     assert path.read_bytes() == before
     assert [*tmp_path.iterdir()] == [path]
     fitted("frame").save_model(path)
