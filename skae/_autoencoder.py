@@ -42,7 +42,14 @@ from skae._callbacks import (
     Floor,
     left_as_they_are,
 )
-from skae._compat import CallbackSupportMixin, Interval, StrOptions, fit_context, warn
+from skae._compat import (
+    WHILE_FITTED,
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    fit_context,
+    warn,
+)
 from skae._density import code_density, density_rows, draw
 from skae._folds import cross_fitted, folds_of
 from skae._frames import (
@@ -183,14 +190,16 @@ def _left_if_interrupted(net):
     What its optimiser remembers is lost then, as it is in a pickle.
     """
     module, weights = net.module_, copied_state(net.module_)
-    settings, n_epochs = {name: getattr(net, name) for name in _OF_CHUNKS}, len(net.history)
+    settings = {name: getattr(net, name) for name in _OF_CHUNKS}
+    history, n_epochs = net.history, len(net.history)
     try:
         yield
     except BaseException:
         module.load_state_dict(weights)
         net.module_, net.optimizer_ = module.eval(), None
         vars(net).update(settings)
-        del net.history[n_epochs:]
+        net.history_ = history  # where a callback has loaded another
+        del history[n_epochs:]
         raise
 
 
@@ -1090,7 +1099,8 @@ class AutoencoderTransformer(
     def _attributes(self):
         """Return all attributes by name, none of which is to be computed later."""
         computed = {"density_": self.density_} if "density_" in vars(self) else {}
-        return {**vars(self), **computed}
+        lasting = {n: v for n, v in vars(self).items() if n not in WHILE_FITTED}
+        return {**lasting, **computed}
 
     def _own_parameters(self):
         """Return the parameters that hold what a file does not."""
@@ -1440,7 +1450,8 @@ class AutoencoderTransformer(
             layout = self._layout
             units = column_units(X, layout.numbers) if layout.categorical else data_units(X)
             self.mean_, self.scale_ = units
-            n_components = self.n_components
+            # products of narrow integers would not fit; a share is no integer
+            n_components = int(self.n_components) or self.n_components
         else:
             self.mean_, self.scale_ = origin.mean_, origin.scale_
             n_components = origin.n_components_
@@ -1554,7 +1565,7 @@ class AutoencoderTransformer(
         if self.encoder is not None or self.decoder is not None:
             return False  # a convolution's work is not told by its weights
         n_samples, n_inputs = X.shape[0], self._layout.n_inputs
-        k = self.n_components if self.n_components >= 1 else min(n_samples, n_inputs)
+        k = int(self.n_components) if self.n_components >= 1 else min(n_samples, n_inputs)
         widths = [n_inputs, *self._hidden_widths(), k]
         n_weights = 2 * sum(n_in * n_out for n_in, n_out in itertools.pairwise(widths))
         batch_size = min(self._batch_size(n_samples), n_samples)
@@ -1659,8 +1670,7 @@ class AutoencoderTransformer(
         """Train a net, new or not, and return it."""
         with left_as_they_are(self.callbacks or []):
             if net.initialized_:  # where there are copies, or those of an earlier part
-                net.callbacks = [DivergenceGuard(), *(self.callbacks or [])]
-                net.initialize_callbacks()
+                net.go_on_with([DivergenceGuard(), *(self.callbacks or [])])
             # the target is the input; this one is for callbacks of skorch's that ask for one
             net.partial_fit(data, None if isinstance(data, RowsOnDemand) else data)
             net.callbacks_ = [(name, copy.copy(callback)) for name, callback in net.callbacks_]
@@ -1879,7 +1889,7 @@ class AutoencoderTransformer(
                 "hidden_layer_sizes must hold integers of at least 1, got"
                 f" {self.hidden_layer_sizes}."
             )
-        return widths
+        return [int(width) for width in widths]  # products of narrow integers would not fit
 
     def _training_data(self, X, device):
         """Return the rows as the networks see them: one float32 tensor on the device.
@@ -2133,7 +2143,7 @@ class AutoencoderTransformer(
 
     def _batch_size(self, n_samples):
         if self.batch_size != "auto":
-            return self.batch_size
+            return int(self.batch_size)
         return min(max(2 ** round(math.log2(4 * math.sqrt(n_samples))), 32), 256)
 
     def _read_training(self, net, course):

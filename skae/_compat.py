@@ -18,7 +18,18 @@ except ImportError:  # scikit-learn < 1.9
         pass
 
 
-__all__ = ["CallbackSupportMixin", "Interval", "StrOptions", "bare_step", "fit_context", "warn"]
+__all__ = [
+    "WHILE_FITTED",
+    "CallbackSupportMixin",
+    "Interval",
+    "StrOptions",
+    "bare_step",
+    "fit_context",
+    "warn",
+]
+
+#: Attributes by which scikit-learn's callbacks are at an estimator while it is fitted.
+WHILE_FITTED = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
 
 def warn(message, category=UserWarning):

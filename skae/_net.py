@@ -256,17 +256,32 @@ class ReconstructionNet(NeuralNet):
         self.written_out_ = self.evaluated_ = self.captured_ = None
         self._see_listeners()
         self.penalized_, self.alpha_, self.earlier_losses_ = [], self.alpha, []
+        self._see_callbacks()
+        if isinstance(self.optimizer_, Soap):
+            for weight, side in hidden_sides(self.module_):
+                self.optimizer_.turn(weight, side)
+        self._choose_steps()
+        return self
+
+    def go_on_with(self, callbacks):
+        """Have other callbacks in the training that follows."""
+        self.callbacks = callbacks
+        self.initialize_callbacks()
+        self._see_callbacks()
+        if self.objective_read_ and self.written_out_ is not None:
+            self._leave_written_out()
+            self.penalized_ = self.module_.penalized_weights()
+        for group in self.optimizer_.param_groups:
+            # for schedules, which begin at the rate of now if none has set this
+            group.setdefault("initial_lr", group["lr"])
+
+    def _see_callbacks(self):
         self.batches_watched_ = any(_watches_batches(callback) for _, callback in self.callbacks_)
         # Optimisers that search along a line go by the value of J, not by its gradient alone. To
         # the others, and where no callback looks, the value of a penalty on weights is nothing.
         self.objective_read_ = self.batches_watched_ or not isinstance(
             self.optimizer_, _GRADIENT_OPTIMIZERS
         )
-        if isinstance(self.optimizer_, Soap):
-            for weight, side in hidden_sides(self.module_):
-                self.optimizer_.turn(weight, side)
-        self._choose_steps()
-        return self
 
     def notify(self, method_name, **cb_kwargs):
         if method_name in _BATCH_EVENTS and not self.batches_watched_:

@@ -305,6 +305,20 @@ def test_each_parameter_makes_a_difference(curve, change):
     assert np.abs(before.reconstruct(curve) - after.reconstruct(curve)).max() > 1e-4
 
 
+@pytest.mark.filterwarnings("error")
+def test_narrow_integers_are_integers(digits):
+    X = digits[:250]
+    numbers = {"batch_size": 64, "n_components": 30, "hidden_layer_sizes": (100, 64)}
+    narrow = {
+        "batch_size": np.uint8(64),
+        "n_components": np.int8(30),
+        "hidden_layer_sizes": np.array([100, 64], np.uint8),
+    }
+    expected, found = (small(max_iter=2, **some).fit(X) for some in (numbers, narrow))
+    assert np.array_equal(found.transform(X), expected.transform(X))
+    assert type(found.n_components_) is int
+
+
 def test_patience_and_tolerance_end_training(curve):
     patient = small(max_iter=60, n_iter_no_change=30).fit(curve)
     hasty = small(max_iter=60, tol=1.0, n_iter_no_change=3).fit(curve)

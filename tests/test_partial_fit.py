@@ -13,7 +13,13 @@ from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import InvalidParameterError
-from skorch.callbacks import Callback
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    GradientNormClipping,
+    LoadInitState,
+    LRScheduler,
+)
 from torch import nn
 
 from skae import AutoencoderTransformer, _autoencoder, _batches
@@ -433,6 +439,76 @@ def test_gradients_are_limited_from_1000_rows_on_however_small_the_parts(sheet):
     rows[1250, 0] = 1e7  # without a limit R² falls to 0.56
     scores = [streamed(small(), X, 300).score(sheet[3600:]) for X in (sheet[:3600], rows)]
     assert scores[1] > scores[0] - 0.01
+
+
+class Batches(Callback):
+    n_batches = n_gradients = 0
+
+    def on_batch_end(self, net, **kwargs):
+        self.n_batches += 1
+
+    def on_grad_computed(self, net, **kwargs):
+        self.n_gradients += 1
+
+
+@pytest.mark.parametrize("optimizer", ["soap", "adam"])
+def test_callbacks_of_batches_may_come_and_go(sheet, optimizer):
+    watching = Batches()
+    fitted, other = (small(optimizer=optimizer).partial_fit(sheet[:200]) for _ in range(2))
+    for X, callbacks in ((sheet[200:520], [watching]), (sheet[520:840], None)):
+        fitted.set_params(callbacks=callbacks).partial_fit(X)
+        other.partial_fit(X)
+    assert watching.n_batches == watching.n_gradients == 10  # the second part's, of 32 rows each
+    n_recorded = [len(epoch["batches"]) for epoch in fitted.net_.history]
+    assert n_recorded == [1, 10, 1]
+    # steps that are not written out round differently
+    np.testing.assert_allclose(fitted.transform(sheet), other.transform(sheet), atol=1e-3)
+
+
+def test_a_clipping_that_comes_later_clips(sheet):
+    # without momentum of steps that were not clipped
+    plain = {"optimizer": torch.optim.SGD, "learning_rate_init": 0.1, "average": False}
+    fitted, moved = (small(**plain).partial_fit(sheet[:200]) for _ in range(2))
+    before = copy.deepcopy(fitted.encoder_)
+    moved.partial_fit(sheet[200:400])
+    fitted.set_params(callbacks=[GradientNormClipping(1e-9)]).partial_fit(sheet[200:400])
+
+    def change(model):
+        pairs = zip(
+            before[0].branch.parameters(), model.encoder_[0].branch.parameters(), strict=True
+        )
+        return max((one - other).abs().max().item() for one, other in pairs)
+
+    assert change(fitted) < 1e-6 < 1e-3 < change(moved)
+
+
+@pytest.mark.parametrize("optimizer", ["soap", "adam", "sgd"])
+def test_a_schedule_may_come_later(sheet, optimizer):
+    fitted = small(optimizer=optimizer, learning_rate_init=0.01).partial_fit(sheet[:200])
+    fitted.set_params(callbacks=[LRScheduler("StepLR", step_size=1, gamma=0.5)])
+    rates = []
+    for start in (200, 400):
+        fitted.partial_fit(sheet[start : start + 200])
+        rates.append(fitted.net_.optimizer_.param_groups[0]["lr"])
+    assert rates[0] < 0.01
+    assert rates[1] < rates[0]
+
+
+def test_a_part_that_fails_leaves_the_history_that_was_there(sheet, tmp_path):
+    checkpoint = Checkpoint(dirname=tmp_path, monitor=None)
+    small(callbacks=[checkpoint]).partial_fit(sheet[:200])
+    fitted = streamed(small(), sheet[:800], 200)
+    history = [*fitted.net_.history]
+    fitted.set_params(callbacks=[LoadInitState(checkpoint), Failing()])
+    with pytest.raises(ArithmeticError):
+        fitted.partial_fit(sheet[800:1000])
+    assert [*fitted.net_.history] == history
+    assert len(history) == len(fitted.loss_curve_) == 4
+
+
+class Failing(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        raise ArithmeticError
 
 
 class Counter(Callback):

@@ -809,6 +809,30 @@ def test_a_save_that_fails_leaves_what_was_there(error, tmp_path, monkeypatch):
     assert [*tmp_path.iterdir()] == [path]
 
 
+class Storing(Callback):
+    """Stores a model at the end of its training, by `store`, which is none of what is stored."""
+
+    store = None
+
+    def on_train_end(self, net, **kwargs):
+        type(self).store()
+
+
+def test_models_that_are_stored_within_a_fit_are_as_after_the_fit_before(tmp_path, monkeypatch):
+    path, kept = tmp_path / "model.safetensors", []
+    model = small(warm_start=True, callbacks=[Storing()])
+    monkeypatch.setattr(Storing, "store", lambda: None)
+    names, codes = {*vars(model.fit(X))}, model.transform(X)
+    monkeypatch.setattr(
+        Storing, "store", lambda: [kept.append(pickle.dumps(model)), model.save_model(path)]
+    )
+    model.fit(X)
+    (content,) = kept
+    for stored in (pickle.loads(content), AutoencoderTransformer.load_model(path, callbacks=[])):
+        assert {*vars(stored)} == names
+        assert_same(codes, stored.transform(X))
+
+
 def test_files_have_the_usual_permissions_and_links_stay(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     link, target = tmp_path / "link", tmp_path / "elsewhere" / "model"
