@@ -214,7 +214,8 @@ class Contractive(Penalty):
     The codes are measured in units of their own covariance C in the batch, so R is the trace of
     ``Jᵀ C⁻¹ J``. Nothing that a linear map can undo changes it: no shrinking, and no hiding of one
     component in small differences of two. Of a linear encoder it is the sum of the inverse
-    variances of its components, which the first principal components make least.
+    variances of its components, which the first principal components make least. Of a batch of one
+    row, or of equal ones, it is zero.
 
     A training step takes one random projection of it, unbiased, at the price of one
     vector-Jacobian product.
@@ -258,15 +259,18 @@ def _inverse_root(code):
     """Return R with RᵀR = C⁻¹, C being the covariance of the codes.
 
     C is drawn towards a multiple of the identity by a ten-thousandth, so that components without
-    variance (of a batch of few rows, or of data of low rank) have a bounded share in R.
+    variance (of a batch of few rows, or of data of low rank) have a bounded share in R. Where none
+    has any there is no unit, and R is zero.
     """
     centred = code - code.mean(dim=0)
     covariance = centred.T @ centred / len(code)
-    ridge = 1e-4 * covariance.diagonal().mean() + _TINY
+    spread = covariance.diagonal().mean()
+    ridge = 1e-4 * spread + _TINY
     identity = torch.eye(code.shape[1], dtype=code.dtype, device=code.device)
     # not cholesky, which raises where codes are not finite; the net ends training in its own way
     factor = torch.linalg.cholesky_ex(covariance + ridge * identity).L
-    return torch.linalg.solve_triangular(factor, identity, upper=False)
+    root = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return root * (spread > 1e-12 * code.square().mean())  # less than that is rounding alone
 
 
 # What is added to squares so that 0/0 is 0; data have unit variance here.

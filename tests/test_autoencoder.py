@@ -305,6 +305,15 @@ def test_each_parameter_makes_a_difference(curve, change):
     assert np.abs(before.reconstruct(curve) - after.reconstruct(curve)).max() > 1e-4
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size"), [(20, 32), (150, 64), (1000, 128), (1797, 128), (3000, 256)]
+)
+def test_batches_are_of_four_times_the_root_of_the_number_of_rows(n_rows, batch_size):
+    X = np.random.RandomState(0).normal(size=(n_rows, 3))
+    fitted = small(n_components=1, max_iter=1, early_stopping=False).fit(X)
+    assert fitted.net_.batch_size == batch_size
+
+
 @pytest.mark.filterwarnings("error")
 def test_narrow_integers_are_integers(digits):
     X = digits[:250]

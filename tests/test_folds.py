@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import torch
 from scipy.sparse import csr_array
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold
 from torch import nn
 
-from skae import AutoencoderTransformer, penalties
+from skae import AutoencoderTransformer, _autoencoder, penalties
 from skae._backpropagation import Evaluated, Stack, WrittenOut
 from skae._batches import StackedBatches
 from skae._folds import Folds, StackedFolds, cross_fitted, folds_of
@@ -314,6 +315,30 @@ def test_an_infinite_training_loss_ends_folds(monkeypatch):
     with pytest.warns(ConvergenceWarning, match="not finite in epoch 1, so"):
         found = cross_fitted(folds, 5, n_iter_no_change=9, tol=0.0)
     assert len(found.scores) == 2
+
+
+class Explosive(penalties.Penalty):
+    now = False
+
+    def __call__(self, weights):
+        return sum(weight.square().sum() for weight in weights) * (np.inf if self.now else 1.0)
+
+
+def test_where_training_on_all_rows_diverges_the_start_is_kept(curve, monkeypatch):
+    def judged(*args, **kwargs):
+        course = cross_fitted(*args, **kwargs)
+        monkeypatch.setattr(Explosive, "now", True)  # the folds' training was finite
+        return course
+
+    monkeypatch.setattr(_autoencoder, "cross_fitted", judged)
+    small = AutoencoderTransformer(2, hidden_layer_sizes=16, max_iter=20, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="not finite"):
+        fitted = clone(small).set_params(penalty=Explosive(), alpha=1e-6).fit(curve)
+    assert max(fitted.validation_scores_) > fitted.validation_scores_[0]
+    assert fitted.best_iter_ == 0
+    assert fitted.best_validation_score_ == fitted.validation_scores_[0]
+    start = clone(small).set_params(max_iter=0).fit(curve)
+    np.testing.assert_allclose(fitted.transform(curve), start.transform(curve), atol=1e-5)
 
 
 def test_the_bar_of_folds_shows_both_losses(monkeypatch, capsys):

@@ -133,6 +133,16 @@ def test_the_cross_entropy_of_the_mean_row_is_the_least_that_a_constant_row_has(
         assert loss(logits, x).mean().item() > least
 
 
+def test_the_cross_entropy_of_rare_ones_is_the_entropy_of_their_share():
+    # of so few that their mean would be clipped by less than where there is no logit
+    x = torch.zeros(4000, 1).double()
+    x[:2] = 1
+    p = x.mean().item()
+    entropy = -(p * np.log(p) + (1 - p) * np.log1p(-p))
+    loss = BinaryCrossEntropy(x.mean(dim=0), 1.0)
+    assert loss.of_mean(x - p).mean().item() == pytest.approx(entropy, rel=1e-12)
+
+
 def test_the_cross_entropy_of_a_mean_row_of_zeros_and_ones_is_finite():
     loss = BinaryCrossEntropy(torch.tensor([0.0, 1.0]), 1.0)
     assert loss.of_mean(torch.zeros(3, 2)).isfinite().all()

@@ -422,6 +422,15 @@ def test_of_whole_rows_missing_entries_are_taken_to_be_met():
     assert x_hat.grad[0, 0] != 0
 
 
+def test_what_is_taken_for_missing_entries_is_no_function_of_weights():
+    x = torch.tensor([[1.0, NAN], [2.0, 5.0]])
+    x_hat = torch.tensor([[0.5, 9.0], [2.0, 3.0]], requires_grad=True)
+    product = Loss(lambda x_hat, x: -(x_hat * x).mean(dim=1))  # by both arguments alike
+    ObservedLoss(product, 0.75)(x_hat, x).sum().backward()
+    expected = -torch.where(x.isnan(), x_hat.detach(), x) / 2 / 0.75
+    torch.testing.assert_close(x_hat.grad, expected)
+
+
 def test_a_loss_of_whole_rows_says_what_the_mean_row_is():
     class Sevens(Loss):
         def mean_output(self, x):

@@ -22,7 +22,7 @@ from torch import nn
 
 from skae import AutoencoderTransformer
 from skae import _onnx as graphs
-from skae.modules import ACTIVATIONS, ConvDecoder, ConvEncoder, SoftClip
+from skae.modules import ACTIVATIONS, ConvDecoder, ConvEncoder, SoftClip, SoftThreshold
 from skae.onnx import to_onnx
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -169,6 +169,19 @@ def test_thresholds_of_sparse_codes_are_exported(table):
     (codes,) = run(to_onnx(fitted), table[:N_TRAINED])
     spread = fitted.transform(table[:N_TRAINED]).std(axis=0)
     assert np.mean(np.abs(codes) < 1e-3 * spread) == pytest.approx(fitted.code_sparsity_, abs=0.01)
+
+
+def test_thresholds_below_zero_are_exported_as_none(table):
+    X = table[:N_TRAINED]
+    fitted = small(penalty="activity_l1", max_iter=1).fit(X)
+    (layer,) = [part for part in fitted.net_.module_.modules() if isinstance(part, SoftThreshold)]
+    expected = fitted.transform(X)
+    with torch.no_grad():
+        layer.threshold.fill_(-0.3)  # training may lead there
+    codes = fitted.transform(X)
+    assert np.abs(codes - expected).max() > 0  # there were thresholds
+    (exported,) = run(to_onnx(fitted), X)
+    assert_close(exported, codes, codes.std(axis=0))
 
 
 def test_gaps_are_filled_by_what_is_known_also_after_a_fit_without(table):

@@ -320,6 +320,19 @@ def test_the_contraction_of_codes_that_have_collapsed_is_finite():
         assert rate(x, 0 * x[:, :2]).isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_rows", [1, 7, 8])
+def test_of_equal_rows_there_is_nothing_to_contract(n_rows, dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 3, generator=generator, dtype=dtype).repeat(n_rows, 1).requires_grad_()
+    weight = torch.randn(3, 2, generator=generator, dtype=dtype).requires_grad_()
+    for rate in (Contractive(), Contractive().estimate):
+        values = rate(x, (x @ weight).tanh())
+        (gradient,) = torch.autograd.grad(values.sum(), weight)
+        assert torch.equal(values, torch.zeros(n_rows, dtype=dtype))
+        assert torch.equal(gradient, torch.zeros_like(weight))
+
+
 def test_contraction_is_in_the_precision_of_the_codes():
     x = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
     assert Contractive()(x, 2 * x[:, :2]).dtype == torch.float64
