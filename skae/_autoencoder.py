@@ -735,7 +735,9 @@ class AutoencoderTransformer(
         follow :class:`~sklearn.decomposition.IncrementalPCA`, as far as its axes turn by less than
         25 degrees from those that the paths began with, and all weights are trained. After a `fit`
         training goes on from that. No rows are held out, so that nothing is compared with PCA.
-        Codes have the axes of the latest X that has ten rows or more for each component.
+        Codes have the axes of the latest X that has ten rows or more for each component. Callbacks
+        begin anew in each call: skorch's `LoadInitState` would go back to its checkpoint each time,
+        and belongs to one call alone.
 
         Parameters
         ----------
