@@ -270,7 +270,6 @@ class ReconstructionNet(NeuralNet):
         self._see_callbacks()
         if self.objective_read_ and self.written_out_ is not None:
             self._leave_written_out()
-            self.penalized_ = self.module_.penalized_weights()
         for group in self.optimizer_.param_groups:
             # for schedules, which begin at the rate of now if none has set this
             group.setdefault("initial_lr", group["lr"])
