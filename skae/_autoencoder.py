@@ -184,27 +184,22 @@ def _all_or_nothing(estimator):
 
 
 @contextlib.contextmanager
-def _left_if_interrupted(net):
-    """Give a net its networks back if the block that trains them raises.
+def _its_former_self(estimator):
+    """Have an estimator be as it was while its net is trained, and go on so if that raises.
 
-    What its optimiser remembers is lost then, as it is in a pickle.
+    Callbacks and other threads may map rows by it, or store it. What the net's optimiser remembers
+    is lost if training raises, as it is in a pickle.
     """
-    module, weights = net.module_, copied_state(net.module_)
-    settings = {name: getattr(net, name) for name in _OF_CHUNKS}
-    history, n_epochs = net.history, len(net.history)
+    net = estimator.net_
+    former = estimator.net_ = net.without_training()
+    former.module = former.module_ = copy.deepcopy(net.module_)
+    former.history_ = copy.copy(net.history)
     try:
-        yield
+        yield net
     except BaseException:
-        module.load_state_dict(weights)
-        net.module_, net.optimizer_ = module.eval(), None
-        vars(net).update(settings)
-        net.history_ = history  # where a callback has loaded another
-        del history[n_epochs:]
+        vars(net).clear()
+        vars(net).update(vars(former))
         raise
-
-
-# What more rows may change of a net.
-_OF_CHUNKS = ("batch_size", "alpha", "eases")
 
 
 @describable
@@ -1479,14 +1474,14 @@ class AutoencoderTransformer(
 
     def _partial_fit(self, X, origin):
         is_first, axes = origin is not self, None
-        left = contextlib.nullcontext() if is_first else _left_if_interrupted(self.net_)
-        with self._fitting(X, origin) as (device, random_state, seed), left:
+        former = contextlib.nullcontext() if is_first else _its_former_self(self)
+        with self._fitting(X, origin) as (device, random_state, seed), former as net:
             if is_first:
                 net, data = self._begun(X, origin, device, random_state)
             else:
                 if X.shape[0] < _ROWS_PER_AXIS * self.n_components_:
-                    axes = axes_of(self.net_.module_)
-                net, data = self._gone_on(X)
+                    axes = axes_of(net.module_)
+                net, data = self._gone_on(net, X)
             self._run(net, data)
             if _callback(net, DivergenceGuard).diverged_:
                 net.optimizer_ = None  # what it and the average remember is not finite
@@ -1514,11 +1509,11 @@ class AutoencoderTransformer(
         self._stream_pca = StreamPCA(pca.components_) if is_pca else None
         return self._net_of_stream(module, columns.data), columns.data
 
-    def _gone_on(self, X):
+    def _gone_on(self, net, X):
         """Return the net of the rows before, and more rows."""
         self._see(X, getattr(self, "n_samples_seen_", 0))  # files of early versions do not say
         data = self._training_data(X, self.device_)
-        net = self._net_going_on(data)
+        net = self._net_going_on(net, data)
         if self._stream_pca is not None:
             self._follow_pca(net, data)
         return net, data
@@ -1537,24 +1532,24 @@ class AutoencoderTransformer(
         if to_row.weight is not to_code.weight:
             net.shift(to_row.weight, change.T)
 
-    def _net_going_on(self, data):
+    def _net_going_on(self, net, data):
         """Return the net with what its optimiser remembers of the rows before."""
-        has_all = self.net_.penalty is not None or self._active_penalty() is None
+        has_all = net.penalty is not None or self._active_penalty() is None
         # else it was fitted, or loaded, or had no weight of a penalty
-        if self.net_.optimizer_ is None or not has_all:
-            module = unturned(copy.deepcopy(self.net_.module_))
+        if net.optimizer_ is None or not has_all:
+            module = unturned(copy.deepcopy(net.module_))
             net = self._net_of_stream(module, data).initialize()
             # not the history, of which schedules think that this optimiser has made its steps
             net.earlier_losses_ = self.loss_curve_[-1:]
             return net
-        self.net_.module_ = unturned(self.net_.module_).train()  # all parts of it
-        self.net_.batch_size = self._batch_size(len(data))
-        self.net_.alpha, self.net_.eases = self.alpha_, self._eases()
+        net.module_ = unturned(net.module_).train()  # all parts of it
+        net.batch_size = self._batch_size(len(data))
+        net.alpha, net.eases = self.alpha_, self._eases()
         optimizer, options = self._optimizer()
-        if type(self.net_.optimizer_) is optimizer is Soap:
-            for group in self.net_.optimizer_.param_groups:
+        if type(net.optimizer_) is optimizer is Soap:
+            for group in net.optimizer_.param_groups:
                 group.update(options)
-        return self.net_
+        return net
 
     def _net_of_stream(self, module, data):
         """Return a net for one epoch of each of several tables, of which any may have gaps."""

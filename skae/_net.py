@@ -646,15 +646,20 @@ class ReconstructionNet(NeuralNet):
             self.evaluated_ = self.captured_ = None
 
     def __getstate__(self):
-        # Kept: what maps data. Dropped: what only training needs, several times the size of the
-        # weights, and the initial module, which is the trained one: skorch stores that so that it
-        # loads without the device on which it was trained.
-        if not self.initialized_:
-            return super().__getstate__()
-        kept = object.__new__(type(self))
+        # without the initial module too, which is the trained one: skorch stores that so that it
+        # loads without the device on which it was trained
+        net = self.without_training() if self.initialized_ else self
+        return super(ReconstructionNet, net).__getstate__()
+
+    def without_training(self):
+        """Return a net with what maps data of this one, as a pickle has it.
+
+        What only training needs is several times the size of the weights.
+        """
+        other = object.__new__(type(self))
         dropped = dict.fromkeys(_OF_TRAINING)
-        vars(kept).update({**vars(self), **dropped, "callbacks": [], "callbacks_": []})
-        return super(ReconstructionNet, kept).__getstate__()
+        vars(other).update({**vars(self), **dropped, "callbacks": [], "callbacks_": []})
+        return other
 
     def forget_training(self):
         """Keep what is kept in a pickle, and no rows, gradients or weights of other epochs."""

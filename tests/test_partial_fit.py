@@ -393,6 +393,34 @@ def test_an_interrupted_call_leaves_no_trace_in_a_pickle(sheet):
     assert fitted.net_.batch_size == fitted._batch_size(500)
 
 
+class Looking(Callback):
+    """Calls a function, which pickles do not hold, at each epoch's end."""
+
+    look = None
+
+    def on_epoch_end(self, net, **kwargs):
+        if Looking.look:
+            Looking.look()
+
+
+@pytest.mark.parametrize("begin", ["fit", "partial_fit"])
+def test_callbacks_see_the_transformer_as_it_was_before_the_call(sheet, monkeypatch, begin):
+    fitted = small(callbacks=[Looking()], dropout=0.1)
+    getattr(fitted, begin)(sheet[:1000])
+    codes, n_epochs, seen = fitted.transform(sheet), len(fitted.loss_curve_), []
+
+    def look():
+        for one in fitted, pickle.loads(pickle.dumps(fitted)):
+            seen.append(one.transform(sheet))
+            assert len(one.net_.history) == len(one.loss_curve_) == n_epochs
+
+    monkeypatch.setattr(Looking, "look", look)
+    assert not np.array_equal(fitted.partial_fit(sheet[500:1000]).transform(sheet), codes)
+    assert len(seen) == 2
+    for one in seen:
+        np.testing.assert_array_equal(one, codes)
+
+
 class Infinite(Penalty):
     """No finite value while it is asked to have none."""
 
