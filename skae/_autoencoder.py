@@ -778,9 +778,9 @@ class AutoencoderTransformer(
             Codes, in the units of the data; float32 if X is, float64 otherwise.
         """
         X = self._validated(X)
-        encode = self._module(X).encode
+        encode, to_units = self._module(X).encode, self._chunks_to_units(X)
         return self._map(
-            lambda rows: encode(self._to_units(rows)) * self.code_scale_, X, self.n_components_
+            lambda rows: encode(to_units(rows)) * self.code_scale_, X, self.n_components_
         )
 
     def inverse_transform(self, X, as_frame=False):
@@ -1282,8 +1282,8 @@ class AutoencoderTransformer(
         return like(template, values, self._known_categories, index)
 
     def _reconstructed(self, X):
-        module = self._module(X)
-        return self._mapped_to_rows(lambda rows: module(self._to_units(rows)), X)
+        module, to_units = self._module(X), self._chunks_to_units(X)
+        return self._mapped_to_rows(lambda rows: module(to_units(rows)), X)
 
     @property
     def _width(self):
@@ -1334,13 +1334,21 @@ class AutoencoderTransformer(
         rows = rows.toarray() if scipy.sparse.issparse(rows) else np.array(rows, order="C")
         return torch.from_numpy(rows).to(device, inference_dtype(rows.dtype, device))
 
-    def _to_units(self, rows, device=None):
+    def _chunks_to_units(self, X):
+        """Return a function that brings chunks of X to the networks' units, each where the one
+        before was."""
+        dtype = inference_dtype(X.dtype, self.device_)
+        n_rows = min(X.shape[0], chunk_rows(self._width))
+        kept = torch.empty(n_rows, X.shape[1], dtype=dtype, device=self.device_)
+        return lambda rows: self._to_units(rows, out=kept[: rows.shape[0]])
+
+    def _to_units(self, rows, device=None, out=None):
         device = self.device_ if device is None else device
         # the caller's memory, where that will do, and so not to be changed
         is_lent = device.type == "cpu" and _is_lent(rows)
         rows = torch.from_numpy(rows) if is_lent else self._tensor(rows, device)
         mean, scale = self._mean_and_scale(rows)
-        units = rows.sub(mean).div_(scale)
+        units = torch.sub(rows, mean, out=out).div_(scale)
         # Beyond any data, and small enough that no sum of squares is infinite in float32: finite
         # rows have finite codes.
         return units.clamp_(-1e15, 1e15)
@@ -1372,9 +1380,10 @@ class AutoencoderTransformer(
         judge = converted(self._judge, self.device_, inference_dtype(X.dtype, self.device_))
         constant = torch.from_numpy(judge.baselines == 0).to(self.device_)
         constant = constant if constant.any() else None
+        to_units = self._chunks_to_units(X)
 
         def judged(rows):
-            rows = self._to_units(rows)
+            rows = to_units(rows)
             losses = judge.entries(module(rows), rows)
             if constant is not None:  # beside no variance at all even a rounding would count
                 losses = losses.masked_fill(constant & (losses < 1e-10), 0.0)

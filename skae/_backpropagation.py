@@ -7,6 +7,7 @@ an optimiser that treats each entry alike is one call. What is not known here is
 The forward passes alone serve to map rows.
 """
 
+import itertools
 from functools import partial
 
 import torch
@@ -392,6 +393,10 @@ def _layer(module, shape, kinds):
 class _Sequence:
     def __init__(self, sequence, shape, kinds):
         self.layers = [_layer(module, shape, kinds) for module in sequence]
+        for before, layer in itertools.pairwise(self.layers):
+            # nobody else looks at what comes before it
+            if isinstance(before, _Linear) and isinstance(layer, _Activation) and layer.of_output:
+                layer.output = before.output
 
     def forward(self, x):
         for layer in self.layers:
@@ -583,6 +588,7 @@ _LAYERS = {
         _Activation,
         partial(torch.clamp_min, min=0),
         partial(_aten.threshold_backward.grad_input, threshold=0),
+        of_output=True,  # which is above zero where its input is
     ),
     nn.SiLU: partial(_Activation, _aten.silu.out, _aten.silu_backward.grad_input),
     nn.Tanh: partial(_Activation, torch.tanh, _aten.tanh_backward.grad_input, of_output=True),
