@@ -470,7 +470,7 @@ class Autoencoder(nn.Module):
         """Return what penalties on weights see: all matrices but those of linear paths around
         branches and the vectors of categories, and each once, also where it serves twice.
 
-        A matrix behind a gate is seen times its factor, as its network is. By itself it would be
+        A matrix behind gates is seen times their factors, as its network is. By itself it would be
         drawn to zero before the gate, which starts closed, is open enough for it to be of use.
 
         The factor of a gate around no trained matrix is seen itself.
@@ -482,10 +482,10 @@ class Autoencoder(nn.Module):
         free = {id(weight) for skip in skips for weight in skip.linear.parameters()}
         free |= {id(weight) for weight in self.input.parameters()}
         factors = self._factors()
-        free |= {id(factor) for factor in factors.values()}
+        free |= {id(factor) for some in factors.values() for factor in some}
         gates = {id(part.factor) for part in self.modules() if isinstance(part, Gate)}
         return [
-            factors[id(p)] * p if id(p) in factors else p
+            math.prod(factors.get(id(p), []), start=p)
             for p in self.parameters()
             if p.requires_grad and (p.ndim > 1 or id(p) in gates) and id(p) not in free
         ]
@@ -499,8 +499,8 @@ class Autoencoder(nn.Module):
             if not around:
                 elsewhere.add(id(weight))
             elif weight.requires_grad and weight.ndim > 1:
-                behind[id(weight)] = around[0].factor
-        return {key: factor for key, factor in behind.items() if key not in elsewhere}
+                behind[id(weight)] = [gate.factor for gate in around]
+        return {key: factors for key, factors in behind.items() if key not in elsewhere}
 
 
 def _integers(values):

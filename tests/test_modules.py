@@ -343,6 +343,16 @@ def test_penalized_are_the_matrices_behind_a_gate_times_its_factor():
         torch.testing.assert_close(layer.weight.grad, 2 * 0.3**2 * layer.weight.detach())
 
 
+def test_penalized_are_matrices_behind_several_gates_times_all_their_factors():
+    inner = Gate(nn.Linear(3, 4))
+    outer = Gate(nn.Sequential(nn.Linear(2, 3), inner))
+    nn.init.constant_(inner.factor, 0.5)  # powers of two: exact
+    nn.init.constant_(outer.factor, -2.0)
+    first, second = Autoencoder(nn.Linear(4, 2), outer).penalized_weights()[1:]
+    assert torch.equal(first, -2 * outer.module[0].weight)
+    assert torch.equal(second, -inner.module.weight)
+
+
 def test_penalized_is_a_gate_itself_before_a_network_without_trained_matrices():
     for module in (nn.LayerNorm(4), nn.Linear(4, 4).requires_grad_(False)):
         encoder = Gate(module)
