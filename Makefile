@@ -8,7 +8,7 @@ INSTALL := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python $(PIP)
 # The networks of the tests are too small for two threads, so two processes have one each.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: demo docs test test-min test-latest test-bare lint format quality recipe crossfit penalties loop calls cores memory impute sparse hostile stream textbook real clean
+.PHONY: demo docs test test-min test-latest test-bare lint format quality recipe unseen crossfit penalties loop calls cores memory impute sparse hostile stream textbook real clean
 
 demo: .venv/demo ## the digits, with PCA beside
 	$(BIN)/python examples/quickstart.py
@@ -74,6 +74,9 @@ quality: .venv/test ## held-out R² against PCA
 
 recipe: .venv/test ## quality and time to it, beside PCA and three other autoencoders
 	$(ONE_THREAD) $(BIN)/python benchmarks/recipe.py
+
+unseen: .venv/test ## the same on data sets by which no default was chosen
+	$(ONE_THREAD) $(BIN)/python benchmarks/unseen.py
 
 crossfit: .venv/test ## small tables judged in folds, and by a hold-out
 	$(ONE_THREAD) $(BIN)/python benchmarks/crossfit.py

@@ -336,9 +336,9 @@ def table_row(name, fits):
     )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", nargs="+", default=list(DATA_SETS), choices=DATA_SETS)
+def main(data_sets=DATA_SETS, doc=__doc__):
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    parser.add_argument("--data", nargs="+", default=list(data_sets), choices=data_sets)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(7)))
     methods = ["pca", *PEERS, "skae"]
     parser.add_argument("--methods", nargs="*", default=methods, choices=methods)
@@ -360,7 +360,7 @@ def main():
         flush=True,
     )
     for name in arguments.data:
-        load, k = DATA_SETS[name]
+        load, k = data_sets[name]
         X = None
         fits = {}
         for seed in arguments.seeds:
