@@ -263,8 +263,8 @@ class AutoencoderTransformer(
 
     categorical_features : 'from_dtype', array-like or None, default='from_dtype'
         Which columns hold categories. ``'from_dtype'`` is those of a pandas or polars DataFrame
-        that are categorical, strings, booleans or other objects. Else names, positions or a mask,
-        or None for none.
+        that are categorical, strings, booleans or other objects, but for fractions and decimals,
+        which are numbers. Else names, positions or a mask, or None for none.
 
     init : {'pca', 'random', 'glorot_uniform', 'glorot_normal', 'he_uniform', 'he_normal', \
             'orthogonal'} or fitted AutoencoderTransformer, default='pca'
@@ -430,23 +430,24 @@ class AutoencoderTransformer(
         Training loss of each epoch: L, and ``alpha * R`` if R is on the codes. Where rows are held
         out in turn these are the epochs in which all rows are trained.
     validation_scores_ : list of float or None
-        Held-out R² of each epoch; entry 0 is before training. None without early stopping. Where
-        rows are held out in turn, that of all rows by the networks that have not seen them, which
-        begin at the PCA of four fifths of the rows. With another loss than the squared error, a
-        penalty on the codes, or corruption, it is one minus what training is to make small, as a
-        share of the loss of the mean row.
+        Held-out R² of each epoch; entry 0 is before training. None where no rows are held out:
+        without early stopping, of fewer than four rows, and in a stream. Where rows are held out
+        in turn, that of all rows by the networks that have not seen them, which begin at the PCA
+        of four fifths of the rows. With another loss than the squared error, a penalty on the
+        codes, or corruption, it is one minus what training is to make small, as a share of the
+        loss of the mean row.
     best_validation_score_ : float or None
         The one of the weights that were kept.
     init_scores_ : list of float
-        ``best_validation_score_`` of each of the starts; without early stopping the same score of
-        the training rows.
+        ``best_validation_score_`` of each of the starts, or the same score of the training rows
+        where none are held out; empty in a stream.
     n_iter_ : int
         Number of epochs that were run; with early stopping those that were judged, one less than
         there are ``validation_scores_``.
     best_iter_ : int
         The epoch whose weights were kept; 0 is the start. Where rows are held out in turn, the
         number of epochs that all rows were trained for, as with ``early_stopping=False`` and
-        ``max_iter=best_iter_`` (and one start, ``n_init=1``).
+        ``max_iter=best_iter_``, if there was one start.
     n_features_in_ : int
         Number of features seen during `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -730,14 +731,16 @@ class AutoencoderTransformer(
         follow :class:`~sklearn.decomposition.IncrementalPCA`, as far as its axes turn by less than
         25 degrees from those that the paths began with, and all weights are trained. After a `fit`
         training goes on from that. No rows are held out, so that nothing is compared with PCA.
-        Codes have the axes of the latest X that has ten rows or more for each component. Callbacks
-        begin anew in each call: skorch's `LoadInitState` would go back to its checkpoint each time,
-        and belongs to one call alone.
+        Codes have the axes of the latest X that has ten rows or more for each component, or of the
+        first; their variances and ratios, and the density that `sample` draws from, are of that X.
+        Callbacks begin anew in each call: skorch's `LoadInitState` would go back to its checkpoint
+        each time, and belongs to one call alone.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            As for `fit`; in the first call `n_components` rows or more, later any number.
+            As for `fit`; in the first call `n_components` rows or more and at least two, later any
+            number.
             Categories are those of the first call.
         y : Ignored
             Not used, present for API consistency by convention.
@@ -1414,8 +1417,11 @@ class AutoencoderTransformer(
         return self.init.estimator if isinstance(self.init, FrozenEstimator) else self.init
 
     @contextlib.contextmanager
-    def _fitting(self, X, origin):
-        """Check parameters, and give the context, device, random state and seed of a fit of X."""
+    def _fitting(self, X, origin, n_before=0):
+        """Check parameters, and give the context, device, random state and seed of a fit of X.
+
+        After some rows of a stream another seed than after others is drawn from the same state.
+        """
         with seeded(0, torch.device("cpu")):  # a penalty's layer may draw weights
             self._check_combinations()
             self._check_data(X, origin)
@@ -1424,6 +1430,8 @@ class AutoencoderTransformer(
         if random_state is None:
             random_state = np.random.RandomState()  # not the global one, which is the user's
         seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+        if n_before:
+            seed = np.random.RandomState([seed, n_before % 2**32]).randint(np.iinfo(np.int32).max)
         with (
             usual(device),
             seeded(seed, device),
@@ -1484,7 +1492,9 @@ class AutoencoderTransformer(
     def _partial_fit(self, X, origin):
         is_first, axes = origin is not self, None
         former = contextlib.nullcontext() if is_first else _its_former_self(self)
-        with self._fitting(X, origin) as (device, random_state, seed), former as net:
+        n_before = 0 if is_first else getattr(self, "n_samples_seen_", 0)
+        fitting = self._fitting(X, origin, n_before)
+        with fitting as (device, random_state, seed), former as net:
             if is_first:
                 net, data = self._begun(X, origin, device, random_state)
             else:
@@ -1731,7 +1741,7 @@ class AutoencoderTransformer(
                 " init='random'.",
             ),
             (
-                self.loss == "binary_cross_entropy" and self.output_activation != "logistic",
+                self._is_cross_entropy() and self.output_activation != "logistic",
                 "loss='binary_cross_entropy' must come with output_activation='logistic', got"
                 f" output_activation={self.output_activation!r}; set that, linear_skip=False and"
                 " init='random'.",
@@ -1770,13 +1780,15 @@ class AutoencoderTransformer(
         if callable(self.loss):
             x_hat = torch.zeros_like(rows).requires_grad_()
             loss = copy.deepcopy(self.loss)  # a module may count, or remember
-            losses = checked_output("loss", loss, (x_hat, rows), (len(rows),))
+            advice = "; give one for each row, or put one for each entry into an EntrywiseLoss"
+            losses = checked_output("loss", loss, (x_hat, rows), (len(rows),), advice=advice)
             _check_gradient("loss", losses)
         if callable(self.corruption):
             inputs = rows.clone(), self.corruption_level
             shape = tuple(rows.shape)
+            corruption = copy.deepcopy(self.corruption)  # as the loss
             # NaN hides entries
-            checked_output("corruption", self.corruption, inputs, shape, allow_nan=True)
+            checked_output("corruption", corruption, inputs, shape, allow_nan=True)
         penalty = self._active_penalty()
         if isinstance(self.penalty, Penalty) and penalty is not None:
             module.cpu().eval()
@@ -1813,13 +1825,14 @@ class AutoencoderTransformer(
                 f" init='pca', got {self.n_components}; set linear_skip=False and init='random'"
                 " for a code wider than that."
             )
-        if self.loss == "binary_cross_entropy":
+        if self._is_cross_entropy():
             values = X.data if scipy.sparse.issparse(X) else X
             low, high = np.nanmin(values, initial=0.0), np.nanmax(values, initial=0.0)
-            if low < 0 or high > 1:
+            rounding = 4 * np.finfo(values.dtype).eps  # scalers leave it; the loss clamps
+            if low < -rounding or high > 1 + rounding:
                 raise ValueError(
                     "X must lie in [0, 1] with loss='binary_cross_entropy', got values from"
-                    f" {low:.3g} to {high:.3g}; put a MinMaxScaler(clip=True) in front."
+                    f" {float(low)} to {float(high)}; put a MinMaxScaler(clip=True) in front."
                 )
 
     def _check_beside_categories(self):
@@ -1850,10 +1863,11 @@ class AutoencoderTransformer(
         for name in ("output_activation", "penalty") if origin is self else structure:
             here, there = structure[name], origin._fitted_structure[name]
             if here != there:
+                also = " (alpha=0 is no penalty)" if name == "penalty" else ""
                 raise ValueError(
                     f"{name} must be such that networks are as in the earlier fit from which"
                     f" training goes on (warm_start or init), {there}, got {here}; set one to the"
-                    " other, or start anew."
+                    f" other{also}, or start anew."
                 )
 
     def _structure(self, n_components):
@@ -2049,6 +2063,9 @@ class AutoencoderTransformer(
             return None
         return Logistic(torch.tensor(self.mean_, dtype=torch.float32), self.scale_)
 
+    def _is_cross_entropy(self):
+        return self.loss == "binary_cross_entropy" or isinstance(self.loss, BinaryCrossEntropy)
+
     def _named_loss(self):
         if self.loss == "binary_cross_entropy":
             return BinaryCrossEntropy(torch.tensor(self.mean_, dtype=torch.float32), self.scale_)
@@ -2116,7 +2133,7 @@ class AutoencoderTransformer(
             penalty=self._active_penalty(),
             alpha=self.alpha_,
             eases=self._eases(),
-            corruption=self._corruption(),
+            corruption=copy.deepcopy(self._corruption()),  # what it may remember is that fit's
             corruption_level=self.corruption_level,
             average_decay=0.99 if self.average else 0.0,
             # The shorter the average's memory, the sooner it has left the start behind, and the

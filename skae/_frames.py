@@ -188,6 +188,11 @@ def names_of(X):
 def check_table(X):
     """Refuse a frame of which columns have the same name, and what only looks like a table."""
     if not is_frame(X):
+        if np.ma.is_masked(X):  # whose masks NumPy's own functions lose
+            raise ValueError(
+                "X must have NaN where entries are missing, got a masked array; pass"
+                " X.astype(float).filled(np.nan)."
+            )
         if hasattr(X, "collect"):
             name = type(X).__name__
             raise TypeError(f"X must be a table in memory, got a {name}; pass X.collect().")
@@ -239,12 +244,15 @@ def _holds_categories(values):
     if is_polars_dtype(dtype):
         return not (dtype.is_numeric() or dtype.is_temporal() or dtype.is_nested())
     types = pd.api.types
-    if _is_of_time(dtype) or (types.is_object_dtype(dtype) and types.infer_dtype(values) in _TIMES):
+    if _is_of_time(dtype):
+        return False
+    if types.is_object_dtype(dtype) and types.infer_dtype(values) in (*_TIMES, *_NUMBERS):
         return False
     return types.is_bool_dtype(dtype) or not types.is_numeric_dtype(dtype)
 
 
 # pandas' names of Python's own objects
+_NUMBERS = ("floating", "mixed-integer-float", "decimal")
 _TIMES = ("date", "datetime", "time", "timedelta", "period")
 
 
@@ -351,6 +359,8 @@ def _factorized(values):
 def _factorized_polars(values):
     import polars as pl
 
+    if values.dtype.is_nested():
+        raise TypeError(f"they are of dtype {values.dtype}")
     if isinstance(values.dtype, pl.Categorical | pl.Enum):
         values = values.cast(pl.String)
     if values.dtype.is_float():

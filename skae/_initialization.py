@@ -455,7 +455,7 @@ def own_network(own, n_in, n_out, copied=None):
     return copy.deepcopy(module, copied).to("cpu", torch.float32)
 
 
-def checked_output(role, function, inputs, *shapes, allow_nan=False):
+def checked_output(role, function, inputs, *shapes, allow_nan=False, advice=""):
     """Return what a function makes of some tensors, if it is what it should be.
 
     Parameters
@@ -469,6 +469,8 @@ def checked_output(role, function, inputs, *shapes, allow_nan=False):
         Those that its output may have.
     allow_nan : bool, default=False
         Whether its output may have NaN.
+    advice : str, default=""
+        How an error goes on where the output has another shape.
 
     Returns
     -------
@@ -497,7 +499,7 @@ def checked_output(role, function, inputs, *shapes, allow_nan=False):
     if not isinstance(output, torch.Tensor):
         raise ValueError(f"{rule}, but gave a {type(output).__name__}.")
     if output.shape not in shapes:
-        raise ValueError(f"{rule}, but gave shape {tuple(output.shape)}.")
+        raise ValueError(f"{rule}, but gave shape {tuple(output.shape)}{advice}.")
     is_wrong = output.isinf() if allow_nan else ~output.isfinite()
     if is_wrong.any():
         raise ValueError(f"{rule}, but gave NaN or infinity.")

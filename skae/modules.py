@@ -546,8 +546,9 @@ class _Convolutional:
         given = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
         return f"{type(self).__name__}({given})"
 
-    def _sizes(self, n_values):
-        """Return the size of the image before each stage and after the last."""
+    def _stages(self, n_values):
+        """Return how many channels the image has before each stage and after the last, and its
+        sizes there."""
         shape, channels = _integers(self.shape), _integers(self.channels)
         if shape is None or len(shape) not in (2, 3) or math.prod(shape) != n_values:
             raise ValueError(
@@ -567,14 +568,15 @@ class _Convolutional:
             raise ValueError(
                 f"activation must be one of {sorted(ACTIVATIONS)}, got {self.activation!r}."
             )
-        sizes = [shape[1:]]
-        for _ in self.channels:
-            sizes.append(tuple(-(-length // self.stride) for length in sizes[-1]))
-        return sizes
+        sizes, stride = [shape[1:]], operator.index(self.stride)
+        for _ in channels:
+            sizes.append(tuple(-(-length // stride) for length in sizes[-1]))
+        return (shape[0], *channels), sizes
 
     def _convolution(self, sizes, n_in, n_out, stride=1):
         kind = nn.Conv1d if len(sizes[0]) == 1 else nn.Conv2d
-        return kind(n_in, n_out, self.kernel_size, stride, padding=self.kernel_size // 2)
+        width, stride = operator.index(self.kernel_size), operator.index(stride)
+        return kind(n_in, n_out, width, stride, padding=width // 2)
 
 
 class ConvEncoder(_Convolutional):
@@ -606,9 +608,8 @@ class ConvEncoder(_Convolutional):
 
     def __call__(self, n_in, n_out):
         """Return the network, from ``(batch, n_in)`` to ``(batch, n_out)``."""
-        sizes = self._sizes(n_in)
-        layers = [nn.Unflatten(1, tuple(self.shape))]
-        channels = (self.shape[0], *self.channels)
+        channels, sizes = self._stages(n_in)
+        layers = [nn.Unflatten(1, (channels[0], *sizes[0]))]
         for before, after in itertools.pairwise(channels):
             layers.append(self._convolution(sizes, before, after, self.stride))
             layers.append(ACTIVATIONS[self.activation]())
@@ -650,11 +651,10 @@ class ConvDecoder(_Convolutional):
 
     def __call__(self, n_in, n_out):
         """Return the network, from ``(batch, n_in)`` to ``(batch, n_out)``."""
-        sizes = self._sizes(n_out)
-        channels = (self.shape[0], *self.channels)
+        channels, sizes = self._stages(n_out)
         smallest = (channels[-1], *sizes[-1])
         layers = [nn.Linear(n_in, math.prod(smallest)), nn.Unflatten(1, smallest)]
-        for stage in reversed(range(len(self.channels))):
+        for stage in reversed(range(len(channels) - 1)):
             layers.append(ACTIVATIONS[self.activation]())
             layers.append(nn.Upsample(sizes[stage]))
             layers.append(self._convolution(sizes, channels[stage + 1], channels[stage]))

@@ -316,6 +316,8 @@ def _beside(ax, handles, title):
         borderaxespad=0.2,
         frameon=False,
     )
+    for text in (*legend.get_texts(), legend.get_title()):
+        text.set_parse_math(False)
     legend.set_in_layout(ax.axison)  # within empty ones it takes no room from others
 
 
@@ -329,7 +331,20 @@ def _in_colors(image, low, high):
 def _write(ax, x, height, text, color):
     """Write at a place of the x axis and a share of the height."""
     where = ax.get_xaxis_transform()
-    ax.text(x, height, text, color=color, transform=where, size="small", ha="center", va="center")
+    style = {"size": "small", "ha": "center", "va": "center", "parse_math": False}
+    ax.text(x, height, text, color=color, transform=where, **style)
+
+
+def _alone(values):
+    """Return the places of values that have no neighbours."""
+    known = np.pad(~np.isnan(values), 1)
+    return np.flatnonzero(known[1:-1] & ~known[:-2] & ~known[2:]).tolist()
+
+
+def _shortened(name, inches):
+    """Return of a name what there is room for."""
+    n_most = max(int(inches / 0.08), 2)  # of a small letter
+    return name if len(name) <= n_most else f"{name[: n_most - 1]}…"
 
 
 def _category(code, categories):
@@ -610,7 +625,7 @@ class LatentSpaceDisplay:
     """
 
     def __init__(self, *, codes, components=None, y=None, y_name=None):
-        self.codes = codes
+        self.codes = np.asarray(codes)
         self.components = components
         self.y = y
         self.y_name = y_name
@@ -724,16 +739,16 @@ class LatentSpaceDisplay:
             if row == len(self.axes_) - 1:
                 ax.set_xlabel(self._name_of(column))
         if target.is_scale:
-            self.colorbar_ = self.figure_.colorbar(
-                self.scatters_[0, 0], ax=list(self.axes_.flat), label=self.y_name
-            )
+            self.colorbar_ = self.figure_.colorbar(self.scatters_[0, 0], ax=list(self.axes_.flat))
+            self.colorbar_.set_label(self.y_name, parse_math=False)
         else:
             target.draw_legend(self.axes_[0, -1], self.y_name)
 
     def _plot_against(self, target, scatter_kwargs):
         (ax,) = self.axes_.flat
         self.scatters_[0, 0] = target.scatter(ax, self.codes[:, 0], target.values, scatter_kwargs)
-        ax.set(xlabel=self._name_of(0), ylabel=self.y_name or "Target")
+        ax.set_xlabel(self._name_of(0))
+        ax.set_ylabel(self.y_name or "Target", parse_math=False)
 
     def _plot_histogram(self, target, hist_kwargs):
         (ax,) = self.axes_.flat
@@ -859,6 +874,7 @@ class _RowsDisplay:
         axes[0].legend(handles=self.lines_[0], frameon=False, **over)  # where it covers no data
         if is_named:
             slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+            slanted["parse_math"] = False  # names have dollars for other reasons
             axes[-1].set_xticks(range(n_features), self.feature_names, **slanted)
         else:
             axes[-1].set_xlabel("Feature")
@@ -869,12 +885,17 @@ class _RowsDisplay:
         named = [j for j, some in enumerate(self.categories or []) if some is not None]
         numbers = np.where(np.isin(places, named), np.nan, profiles)
         for values, style in zip(numbers, styles, strict=True):
-            lines += ax.plot(places, values, **_line_style(style, line_kwargs))
+            style = _line_style(style, line_kwargs)
+            if (alone := _alone(values)) and "marker" not in style:  # of a point there is no line
+                style |= {"marker": ".", "markevery": alone}
+            lines += ax.plot(places, values, **style)
         ax.set_xlim(-0.5, len(places) - 0.5)
         heights = np.linspace(1, 0, 2 * len(lines) + 1)[1::2]
+        inches = ax.get_window_extent().width / ax.figure.dpi / len(places)
         for row, height, line in zip(profiles, heights, lines, strict=True):
             for j in named:
-                _write(ax, j, height, _category(row[j], self.categories[j]), line.get_color())
+                name = _shortened(_category(row[j], self.categories[j]), inches)
+                _write(ax, j, height, name, line.get_color())
         return lines
 
 

@@ -38,7 +38,7 @@ from torch import nn
 from skae import AutoencoderTransformer, _autoencoder, _batches
 from skae._backpropagation import Evaluated
 from skae._folds import cross_fitted
-from skae.modules import MLP, LinearSkip
+from skae.modules import MLP, ConvDecoder, ConvEncoder, LinearSkip
 from skae.penalties import L2, Penalty
 
 TEXTBOOK = {
@@ -326,6 +326,19 @@ def test_narrow_integers_are_integers(digits):
     expected, found = (small(max_iter=2, **some).fit(X) for some in (numbers, narrow))
     assert np.array_equal(found.transform(X), expected.transform(X))
     assert type(found.n_components_) is int
+
+
+@pytest.mark.parametrize("network", [ConvEncoder, ConvDecoder])
+def test_narrow_integers_are_integers_to_convolutional_networks_too(digits, network):
+    role = network.__name__.removeprefix("Conv").lower()
+    expected, found = (
+        small(max_iter=1, early_stopping=False, **{role: network(*numbers)}).fit(digits[:100])
+        for numbers in (
+            ((1, 8, 8), (3, 4), 3, 2),
+            (np.array([1, 8, 8], np.int8), [np.int64(3), np.uint8(4)], np.int16(3), np.int64(2)),
+        )
+    )
+    assert np.array_equal(found.transform(digits), expected.transform(digits))
 
 
 def test_patience_and_tolerance_end_training(curve):

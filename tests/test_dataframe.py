@@ -404,7 +404,7 @@ def test_positions_in_an_array_are_categories_and_an_array_comes_back(dtype):
     np.testing.assert_array_equal(given[:, 0], X[:, 0])
     np.testing.assert_allclose(given[:, 1:], X[:, 1:], atol=1e-3)  # float32 weights
     # the codes are those of a frame of the same, to the precision of the array's dtype
-    frame = pd.DataFrame(X, columns=["x0", "x1", "x2"]).astype({"x0": object})
+    frame = pd.DataFrame(X, columns=["x0", "x1", "x2"]).astype({"x0": "category"})
     np.testing.assert_allclose(
         start(4).fit(frame).transform(frame), model.transform(X), rtol=0, atol=1e-5
     )
@@ -1177,6 +1177,29 @@ def test_columns_of_numbers_are_read_alike_with_and_without_categories(kind):
     )
 
 
+OBJECTS = {
+    "fractions": float,
+    "decimals": lambda value: decimal.Decimal(str(value)),
+}
+
+
+@pytest.mark.parametrize("of", OBJECTS.values(), ids=OBJECTS)
+def test_fractions_and_decimals_that_are_objects_are_numbers(of):
+    rng = np.random.RandomState(0)
+    plain = pd.DataFrame(rng.normal(size=(50, 3)).round(3), columns=["a", "b", "c"])
+    plain.loc[::7, "c"] = np.nan
+    objects = [None if np.isnan(value) else of(value) for value in plain["c"]]
+    table = plain.assign(c=pd.Series(objects, dtype=object))
+    model, expected = start().fit(table), start().fit(plain)
+    np.testing.assert_allclose(model.transform(table), expected.transform(plain), atol=1e-6)
+    imputed = model.impute(table)
+    assert imputed["c"].dtype == object
+    np.testing.assert_allclose(imputed.astype(float), expected.impute(plain), atol=1e-6)
+    # unless they are named
+    named = start(categorical_features=["c"]).fit(table)
+    assert list(named.categories_[2]) == sorted({value for value in objects if value is not None})
+
+
 def test_categories_that_are_tuples_are_pickled(whole):
     pairs = pd.Categorical.from_codes(np.arange(len(whole)) % 2, categories=[(1, 2), (3, 4)])
     table = whole.assign(day=pairs)
@@ -1217,6 +1240,13 @@ POLARS_BAD = {
 def test_what_is_neither_is_refused_in_polars_too(column):
     X = pl.DataFrame({"a": np.arange(9.0), "day": column})
     assert str(column.dtype) in fails("Column 'day' must hold numbers, got others", X)
+
+
+@pytest.mark.parametrize("kind", ["lists", "structs"])
+def test_nested_columns_of_polars_are_no_categories(kind):
+    X = pl.DataFrame({"a": np.arange(9.0), "day": POLARS_BAD[kind]})
+    message = "Column 'day' must hold categories: .* got others .*; turn them into strings"
+    fails(message, X, kind=TypeError, categorical_features=["day"])
 
 
 LISTS = {

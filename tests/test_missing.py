@@ -118,6 +118,17 @@ def test_values_under_the_mask_change_no_bit(curve, holey, parameters):
     assert np.unique(first[0]).size > 300
 
 
+def test_masked_arrays_are_refused_where_something_is_masked(curve, holey):
+    table = np.ma.masked_invalid(holey)
+    with pytest.raises(ValueError, match="X must have NaN where entries are missing, got a masked"):
+        small().fit(table)
+    fitted = small().fit(table.filled(np.nan))
+    with pytest.raises(ValueError, match="got a masked array"):
+        fitted.impute(table)
+    whole = np.ma.array(curve)
+    np.testing.assert_array_equal(fitted.transform(whole), fitted.transform(curve))
+
+
 @pytest.mark.parametrize(
     ("dtype", "bits", "patterns"),
     [

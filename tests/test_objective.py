@@ -24,7 +24,7 @@ from torch import nn
 
 from skae import AutoencoderTransformer, corruptions
 from skae._net import eased
-from skae.losses import Loss, SquaredError
+from skae.losses import BinaryCrossEntropy, Loss, SquaredError
 from skae.modules import MLP, ConvDecoder, ConvEncoder, TiedLinear
 from skae.penalties import KL, ActivityL1, Contractive, Penalty
 
@@ -928,14 +928,65 @@ def test_what_does_not_fit_together_is_one_sentence_before_training(curve, param
     assert not [name for name in vars(autoencoder) if name.endswith("_")]
 
 
-@pytest.mark.parametrize("value", [-0.1, 1.1])
-def test_cross_entropy_refuses_values_outside_the_unit_interval(curve, value):
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "instance"])
+@pytest.mark.parametrize("value", [-1e-4, 1 + 1e-4])
+def test_cross_entropy_refuses_values_outside_the_unit_interval(curve, value, loss):
     X = unit(curve)
     X[3, 2] = value
-    autoencoder = small(loss="binary_cross_entropy", **TEXTBOOK)
-    with pytest.raises(ValueError, match=re.escape("X must lie in [0, 1] with loss='binary_cross")):
+    if loss == "instance":
+        loss = BinaryCrossEntropy(torch.tensor(X.mean(axis=0), dtype=torch.float32), 1.0)
+    autoencoder = small(loss=loss, **TEXTBOOK)
+    message = f"X must lie in [0, 1] with loss='binary_cross_entropy', got values from {X.min()} to"
+    with pytest.raises(ValueError, match=re.escape(f"{message} {X.max()};")):
         autoencoder.fit(X)
     assert same_models(*[small(**TEXTBOOK).fit(X) for _ in range(2)], X)  # other losses do not mind
+
+
+def test_cross_entropy_of_identity_outputs_is_refused_as_an_instance_too(curve):
+    loss = BinaryCrossEntropy(torch.zeros(5), 1.0)
+    with pytest.raises(ValueError, match="must come with output_activation='logistic'"):
+        small(loss=loss).fit(unit(curve))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cross_entropy_takes_what_rounding_has_left_outside_of_the_unit_interval(curve, dtype):
+    X = unit(curve).astype(dtype)
+    off = X.copy()
+    off[3, 2], off[4, 1] = -np.finfo(dtype).eps, 1 + np.finfo(dtype).eps
+    X[3, 2], X[4, 1] = 0, 1
+    one, other = (
+        small(loss="binary_cross_entropy", max_iter=1, **TEXTBOOK).fit(some) for some in (X, off)
+    )
+    # an epsilon in two entries, and what an epoch in float32 makes of it
+    np.testing.assert_allclose(other.transform(X), one.transform(X), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.SmoothL1Loss(reduction="none")])
+def test_a_loss_of_another_shape_is_refused_with_the_way_out(curve, loss):
+    message = "give one for each row, or put one for each entry into an EntrywiseLoss."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        small(loss=loss).fit(curve)
+
+
+class Counted:
+    """A corruption that counts its calls, and draws from a generator of its own."""
+
+    def __init__(self):
+        self.n_calls = 0
+        self.rng = np.random.RandomState(0)
+
+    def __call__(self, x, level):
+        self.n_calls += 1
+        return x + level * torch.from_numpy(self.rng.normal(size=x.shape)).to(x.dtype)
+
+
+def test_a_corruption_of_ones_own_is_left_as_it_was(curve):
+    corruption = Counted()
+    autoencoder = small(corruption=corruption, corruption_level=0.3, max_iter=3)
+    codes = autoencoder.fit(curve).transform(curve)
+    assert corruption.n_calls == 0
+    np.testing.assert_array_equal(autoencoder.fit(curve).transform(curve), codes)
+    assert autoencoder.net_.corruption.n_calls > 0
 
 
 @pytest.mark.parametrize("alpha", [0, 1e-3])

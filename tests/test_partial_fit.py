@@ -421,6 +421,28 @@ def test_callbacks_see_the_transformer_as_it_was_before_the_call(sheet, monkeypa
         np.testing.assert_array_equal(one, codes)
 
 
+@pytest.mark.parametrize("begin", ["fit", "partial_fit"])
+def test_each_part_draws_other_numbers_and_two_streams_the_same(sheet, begin):
+    drawn = []
+
+    def corruption(x, level):
+        if len(x) == 32:  # a batch, and not a trial
+            drawn.append(torch.rand(1).item())
+        return x
+
+    def numbers():
+        del drawn[:]
+        fitted = small(corruption=corruption, corruption_level=1.0)
+        getattr(fitted, begin)(sheet[:64])
+        for _ in range(3):
+            fitted.partial_fit(sheet[:64])  # the same rows, as in another pass over a table
+        return drawn.copy()
+
+    first = numbers()
+    assert len(set(first)) == len(first) >= 8  # two batches in each part
+    assert numbers() == first
+
+
 class Infinite(Penalty):
     """No finite value while it is asked to have none."""
 

@@ -1,6 +1,7 @@
 """What displays draw is what the estimator says, and PCA beside it is scikit-learn's."""
 
 import inspect
+import itertools
 import subprocess
 import sys
 import warnings
@@ -1014,3 +1015,59 @@ def test_artists_take_keyword_arguments_and_their_aliases(free, digits, images):
 @pytest.mark.parametrize("display", DISPLAYS)
 def test_no_warning_comes_of_drawing(display, mixed, frame):
     from_estimator(display, mixed, frame).figure_.canvas.draw()
+
+
+def test_numbers_between_categories_are_points(mixed, frame):
+    for display in (ReconstructionDisplay, LatentTraversalDisplay):
+        lines = from_estimator(display, mixed, frame).lines_
+        for line in [line for some in lines for line in some][1:]:
+            known = ~np.isnan(line.get_ydata())
+            assert list(known) == [True, False, True, False]  # size, kind, rent, lift
+            assert line.get_marker() == "."
+            assert line.get_markevery() in (None, [0, 2])  # of the input all are
+
+
+DOLLARS = ["$0-$25k", "$5_$"]  # the second is no formula: to typeset it would be an error
+
+
+@pytest.fixture(scope="module")
+def priced():
+    u = np.random.default_rng(0).standard_normal(60)
+    return pd.DataFrame({"$$ of (US$": u, "income": np.where(u > 0, *DOLLARS), "age": u**2})
+
+
+def test_dollars_are_dollars(priced):
+    estimator = fitted(priced, 2, max_iter=1)
+    for display in (ReconstructionDisplay, LatentTraversalDisplay):
+        drawn = from_estimator(display, estimator, priced)
+        drawn.figure_.canvas.draw()
+        texts = [*drawn.axes_.flat[0].texts, *drawn.axes_.flat[-1].get_xticklabels()]
+        assert {"$$ of (US$", "income"} <= {text.get_text() for text in texts}
+        assert not any(text.get_parse_math() for text in texts)
+    for y in (priced["income"], priced["$$ of (US$"]):
+        display = LatentSpaceDisplay.from_estimator(estimator, priced, y)
+        display.figure_.canvas.draw()
+    display = LatentSpaceDisplay.from_estimator(
+        estimator, priced, priced["$$ of (US$"], components=0
+    )
+    display.figure_.canvas.draw()
+    assert display.axes_[0, 0].get_ylabel() == "$$ of (US$"
+
+
+def test_names_of_categories_do_not_overlap():
+    rng = np.random.default_rng(0)
+    names = ["male", "female", "of an unknown sex"]
+    X = pd.DataFrame({f"k{i}": rng.choice(names, 60) for i in range(8)})
+    display = ReconstructionDisplay.from_estimator(fitted(X, 2, max_iter=1), X)
+    display.figure_.set_size_inches(6, 5)
+    display.figure_.canvas.draw()
+    texts = display.axes_.flat[0].texts
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert {"male"} < {text.get_text() for text in texts}  # as there is room for it
+
+
+def test_codes_may_be_a_frame(free, images):
+    codes = free.transform(images)
+    display = LatentSpaceDisplay(codes=pd.DataFrame(codes)).plot()
+    assert len(display.scatters_[0, 0].get_offsets()) == len(codes)
