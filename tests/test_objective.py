@@ -703,7 +703,7 @@ def test_where_estimators_are_cloned_a_frozen_one_is_a_start(curve):
         ({"activation": "gelu"}, r"activation must be such .*, relu, got gelu;"),
         ({"linear_skip": False}, r"linear_skip must be such .*, True, got False;"),
         ({"tied_weights": True}, r"tied_weights must be such .*, False, got True;"),
-        ({"penalty": "kl"}, r"penalty must be such .*, without a part in networks, got KL;"),
+        ({"penalty": "kl"}, r"penalty must be such .*, got KL; .*alpha=0 is no"),
         ({"penalty": "activity_l1"}, "penalty must be such .*, got ActivityL1"),
         ({"encoder": MLP([5, 16, 2])}, r"encoder must be such .*, None, got MLP;"),
         ({"n_components": 3}, "n_components must stay as it was, 2"),

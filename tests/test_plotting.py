@@ -1025,6 +1025,8 @@ def test_numbers_between_categories_are_points(mixed, frame):
             assert list(known) == [True, False, True, False]  # size, kind, rent, lift
             assert line.get_marker() == "."
             assert line.get_markevery() in (None, [0, 2])  # of the input all are
+        lines = from_estimator(display, mixed, frame, line_kwargs={"marker": "x"}).lines_
+        assert {line.get_marker() for some in lines for line in some} == {"x"}
 
 
 DOLLARS = ["$0-$25k", "$5_$"]  # the second is no formula: to typeset it would be an error
